@@ -1,0 +1,44 @@
+"""bserkit: binaural speech emotion recognition, from stereo corpora to tracked, honest experiments.
+
+The names below are what a plugin needs. The package reads in the data's order: ``corpus``, ``audio``, ``channels``,
+``frontend``, ``backbone``, ``extraction``, ``pooling``, ``classifier``, ``fusion``, ``protocol``, ``metrics``,
+``experiment``, ``tracking``.
+"""
+
+from bserkit.backbone import Backbone
+from bserkit.channels import ChannelTransform
+from bserkit.classifier import Classifier, class_scores, fit_classifier
+from bserkit.component import Component
+from bserkit.corpus import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
+from bserkit.errors import BserkitError, UsageError
+from bserkit.frontend import Frontend, Segments
+from bserkit.fusion import FittedFuser, Fuser, OracleFusion, Trial, Views
+from bserkit.hooks import hookimpl
+from bserkit.pooling import Pooler
+from bserkit.speakers import speaker_groups
+
+__all__ = [
+    "Backbone",
+    "BserkitError",
+    "ChannelTransform",
+    "Classifier",
+    "Component",
+    "CorpusReader",
+    "CorpusTable",
+    "FittedFuser",
+    "Frontend",
+    "Fuser",
+    "OracleFusion",
+    "Pooler",
+    "Segments",
+    "Skipped",
+    "Trial",
+    "UsageError",
+    "Utterance",
+    "Views",
+    "audio_files",
+    "class_scores",
+    "fit_classifier",
+    "hookimpl",
+    "speaker_groups",
+]

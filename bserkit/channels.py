@@ -1,0 +1,27 @@
+"""Channel transforms: the two recorded channels become the channels that are learned from (paper, section II-A)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from bserkit.component import Component
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ChannelTransform(Component):
+    """Makes named channels of a stereo signal.
+
+    ``outputs`` names the channels in the order of the rows. ``needs_stereo`` is false where a mono recording serves
+    as well as a stereo one; such a transform is then given mono files too, as two equal rows.
+    """
+
+    kind = "channels"
+    outputs: ClassVar[tuple[str, ...]]
+    needs_stereo: ClassVar[bool] = True
+
+    @abstractmethod
+    def transform(self, stereo: torch.Tensor) -> torch.Tensor:
+        """Turn ``(2, time)``, left above right, into ``(channel, time)``, one row for each of ``outputs``."""

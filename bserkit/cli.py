@@ -1,0 +1,337 @@
+"""The command line. Help and completion are instant: what takes a second to import is imported by what needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bserkit.errors import BserkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bserkit.plugins import Plugins
+
+
+class _Commands(click.Group):
+    """Turns failures into one paragraph and an exit code: 1 a run failed, 2 wrong usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except BserkitError as error:
+            if _verbose(ctx):
+                raise
+            click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            if _verbose(ctx):
+                raise
+            click.echo("Interrupted. Features computed so far are kept; the same command goes on from there.", err=True)
+            ctx.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if _verbose(ctx):
+                raise
+            click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
+            click.echo(
+                f"{type(error).__name__}: {error}\nThe same command with -v before it shows where: bserkit -v ...",
+                err=True,
+            )
+            ctx.exit(1)
+
+
+def _verbose(ctx: click.Context) -> bool:
+    return bool(ctx.find_root().params.get("verbose"))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Complete a component's name, and after its colon the names of its parameters."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        try:
+            plugins = _plugins(ctx.params)
+        except BserkitError:
+            return []
+        before, colon, rest = typed.rpartition(",") if ":" not in typed else ("", "", typed)
+        found = plugins.of_kind(kind)
+        name, has_parameters, _ = rest.partition(":")
+        if has_parameters and name in found:
+            stem = typed[: max(typed.rfind(":"), typed.rfind(",")) + 1]
+            fields = found[name][0].component.model_fields
+            return [f"{stem}{field}=" for field in fields if f"{stem}{field}=".startswith(typed)]
+        return [f"{before}{colon}{name}" for name in found if name.startswith(rest)]
+
+    return complete
+
+
+def _plugins(given: dict[str, Any]) -> Plugins:
+    from bserkit.plugins import load_plugins
+
+    folders = given.get("plugins_dir") or os.environ.get("BSERKIT_PLUGINS_DIR")
+    return load_plugins(
+        [Path(folder) for folder in str(folders).split(os.pathsep)] if folders else [], not given.get("no_plugins")
+    )
+
+
+def _component_option(flag: str, kind: str, text: str) -> Callable[[Any], Any]:
+    return click.option(flag, metavar="NAME[:KEY=VALUE,...]", shell_complete=_complete(kind), help=text)
+
+
+def _plugin_options(command: Any) -> Any:
+    command = click.option("--no-plugins", is_flag=True, help="Use built-in components only.")(command)
+    return click.option(
+        "--plugins-dir",
+        metavar="DIR",
+        type=click.Path(),
+        help="Load the single-file plugins in this folder (also BSERKIT_PLUGINS_DIR).",
+    )(command)
+
+
+def _cache_option(command: Any) -> Any:
+    return click.option(
+        "--cache",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Where features are kept (also BSERKIT_CACHE; default: the user's cache folder).",
+    )(command)
+
+
+def _feature_options(command: Any) -> Any:
+    """Add the options of everything up to segment features."""
+    options = [
+        _component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear."),
+        _component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]"),
+        _component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]"),
+        _component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]"),
+        click.option("--config", metavar="FILE", help="Read settings from a TOML file; options given here win."),
+        click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
+        click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.  [default: auto]"),
+        click.option("--seed", metavar="N", type=int, help="Seed of every component that has one.  [default: 0]"),
+        click.option("--mono", metavar="POLICY", help="For files without stereo: refuse, duplicate, skip."),
+        _cache_option,
+        _plugin_options,
+        click.option("--quiet", "-q", is_flag=True, help="Show nothing but the result."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog='Completion, component names included: eval "$(_BSERKIT_COMPLETE=bash_source bserkit)", or zsh_source.',
+)
+@click.version_option(package_name="bserkit")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of a failure.")
+def main(verbose: bool) -> None:
+    """Binaural speech emotion recognition: from stereo speech to tracked, honest results.
+
+    \b
+    Try it without any data:     bserkit run
+    On a corpus of your own:     bserkit run PATH/TO/CORPUS --protocol loso
+    Another pooler and fusion:   bserkit run PATH/TO/CORPUS --pooler global-avg --fusion feature
+    Compare the runs:            bserkit ui
+    """
+
+
+@main.command()
+@click.argument("data", required=False, type=click.Path())
+@_component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
+@_component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
+@_component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")
+@_component_option("--protocol", "protocol", "loso, losgo:groups=N or predefined.  [default: loso]")
+@click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: bserkit]")
+@click.option("--run-name", metavar="NAME", help="MLflow run name.")
+@_feature_options
+def run(data: str | None, **given: Any) -> None:
+    """Learn from a corpus of stereo speech and evaluate on speakers that were never heard.
+
+    DATA is a folder or a csv manifest; without it, a small synthetic corpus is used. Features are computed once:
+    another pooler, classifier or fusion on the same corpus takes seconds. Every run is kept in MLflow.
+
+    \b
+    Components are spelt NAME:KEY=VALUE,KEY=VALUE, such as block-max:blocks=3,pyramid=true.
+    'bserkit components' lists them all with their parameters.
+
+    \b
+    bserkit run
+    bserkit run corpora/emovo --mono duplicate --backbone torchvision:arch=squeezenet1_1,weights=net.pth
+    bserkit run corpora/emovo --mono duplicate --pooler block-max:blocks=3 --fusion feature
+    bserkit run manifest.csv --protocol predefined:train=train,test=val
+    """
+    from rich.console import Console
+
+    from bserkit.console import ConsoleReporter, show_results
+    from bserkit.run import run as run_experiment
+
+    settings, plugins, store = _resolve({"data": data, **given})
+    result = run_experiment(settings, plugins, store, ConsoleReporter(quiet=given["quiet"]))
+    measures = result.evaluation.measures()
+    if given["quiet"]:
+        click.echo(
+            f"accuracy={measures.accuracy:.4f} uar={measures.uar:.4f} macro_f1={measures.macro_f1:.4f} "
+            f"run={result.run_id}"
+        )
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    show_results(console, result.evaluation)
+    click.echo(f"Run {result.run_id} in experiment {settings.experiment!r}. Compare runs with: bserkit ui")
+
+
+@main.command()
+@click.argument("data", type=click.Path())
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@_component_option("--pooler", "pooler", "Write one vector an utterance and channel instead of one a segment.")
+@_feature_options
+def extract(data: str, out: Path, **given: Any) -> None:
+    """Write the features of DATA with their metadata to OUT, a Parquet file.
+
+    One row a segment and channel, or with --pooler one an utterance and channel. pandas, polars and DuckDB read it.
+
+    \b
+    bserkit extract corpora/emovo emovo.parquet --mono duplicate
+    bserkit extract corpora/emovo pooled.parquet --mono duplicate --pooler block-max
+    """
+    from bserkit.console import ConsoleReporter
+    from bserkit.corpus import read_corpus
+    from bserkit.experiment import check_corpus
+    from bserkit.export import export
+    from bserkit.extraction import extract as extract_features
+
+    reporter = ConsoleReporter(quiet=given["quiet"])
+    pooled = given.pop("pooler")
+    settings, _, store = _resolve({"data": data, "pooler": pooled, **given})
+    assert settings.data is not None  # noqa: S101
+    assert settings.corpus is not None  # noqa: S101
+    settings.extraction.backbone.weights_digest()
+    corpus = read_corpus(settings.data, settings.corpus)
+    checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
+    for one in checked.corpus.skipped:
+        reporter.say(f"Left out: {one.item}: {one.reason}")
+    for note in checked.notes:
+        reporter.say(f"Note: {note}.")
+    extract_features(checked.corpus.utterances, checked.digests, settings.extraction, store, reporter)
+    rows = export(out, settings, checked, settings.pooler if pooled else None, store, reporter)
+    click.echo(f"{rows} rows of {len(checked.corpus.utterances)} utterances in {out}")
+
+
+@main.command()
+@click.argument("kind", required=False)
+@_plugin_options
+def components(kind: str | None, **given: Any) -> None:
+    """List the components of every KIND, or of one, with their parameters and defaults.
+
+    \b
+    bserkit components
+    bserkit components pooler
+    """
+    from bserkit.errors import UsageError, nearest
+    from bserkit.plugins import KINDS
+
+    plugins = _plugins(given)
+    if kind and kind not in KINDS:
+        raise UsageError(f"There is no kind {kind!r}{nearest(kind, KINDS)}. Known: {', '.join(KINDS)}.")
+    for one in (kind,) if kind else KINDS:
+        click.secho(one, bold=True)
+        for name, registered in plugins.of_kind(one).items():
+            for entry in registered:
+                summary = (entry.component.__doc__ or "").strip().splitlines()
+                origin = "" if entry.source.name == "built-in" else f"  [{entry.source.name}: {entry.source.location}]"
+                click.echo(f"  {name:<14} {summary[0] if summary else ''}{origin}")
+                for parameter, default, type_, text in entry.component.describe_parameters():
+                    click.echo(f"      {parameter}={default}  ({type_})  {text}")
+    _show_failures(plugins)
+
+
+@main.command()
+@_plugin_options
+def plugins(**given: Any) -> None:
+    """List where components come from, and the plugins that failed to load and why."""
+    loaded = _plugins(given)
+    for source in loaded.sources:
+        names = [f"{one.component.kind} {one.component.name}" for one in loaded.registered if one.source == source]
+        click.echo(f"{source.name} {source.version}  {source.location}")
+        click.echo(f"    {', '.join(names) or 'nothing'}")
+    _show_failures(loaded)
+
+
+def _show_failures(plugins: Plugins) -> None:
+    for failure in plugins.failures:
+        click.secho(f"failed: {failure.source.name} ({failure.source.location}): {failure.reason}", fg="red", err=True)
+
+
+@main.command()
+@click.option("--port", default=5000, show_default=True, help="Port on this machine.")
+def ui(port: int) -> None:
+    """Open the MLflow UI on the runs of this folder, at http://127.0.0.1:PORT, for this machine alone."""
+    from bserkit.tracking import ui_command
+
+    click.echo(f"MLflow UI at http://127.0.0.1:{port} (stop it with Ctrl-C)")
+    raise SystemExit(subprocess.call(ui_command(port)))
+
+
+@main.group(invoke_without_command=True)
+@_cache_option
+@click.pass_context
+def cache(ctx: click.Context, cache: str | None) -> None:
+    """Show what the feature store holds and how much room it takes; 'prune' deletes."""
+    from datetime import datetime
+
+    store = _store(cache)
+    ctx.obj = store
+    if ctx.invoked_subcommand:
+        return
+    entries = list(store.entries())
+    for entry in entries:
+        recipe = entry.recipe
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        click.echo(
+            f"{entry.size / 1e6:9.1f} MB  {entry.files:6d} files  used {used}  {recipe['channel']:<6} "
+            f"{recipe['frontend']['name']}, {recipe['backbone']['name']}, {recipe['weights'][:24]}, "
+            f"{recipe['precision']}"
+        )
+    click.echo(f"{sum(entry.size for entry in entries) / 1e6:9.1f} MB in {store.root}")
+
+
+@cache.command()
+@click.option(
+    "--older-than", "days", metavar="DAYS", type=float, default=0.0, help="Keep what was used within so many days."
+)
+@click.pass_obj
+def prune(store: Any, days: float) -> None:
+    """Delete features, all or those not used for some days. They are computed anew when needed."""
+    files, size = store.prune(days)
+    click.echo(f"Deleted {files} files, {size / 1e6:.1f} MB.")
+
+
+def _store(asked: str | None) -> Any:
+    from bserkit.store import FeatureStore, default_folder
+
+    folder = asked or os.environ.get("BSERKIT_CACHE")
+    return FeatureStore(Path(folder).expanduser() if folder else default_folder())
+
+
+def _resolve(given: dict[str, Any]) -> tuple[Any, Plugins, Any]:
+    """Merge a configuration file below the options, and return the settings, the plugins and the store."""
+    from bserkit.config import read_config, resolve
+
+    values = read_config(Path(given["config"])) if given.get("config") else {}
+    values |= {key.replace("_", "-"): value for key, value in given.items() if value is not None and key != "config"}
+    loaded = _plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
+    _show_failures(loaded)
+    return resolve(values, loaded), loaded, _store(values.get("cache"))

@@ -1,0 +1,217 @@
+"""A run's settings: defaults, then a configuration file, then the command line, resolved to components."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from bserkit.audio import MonoPolicy
+from bserkit.backbone import Backbone
+from bserkit.channels import ChannelTransform
+from bserkit.classifier import Classifier
+from bserkit.component import Component, Spec, read_specs
+from bserkit.corpus import CorpusReader, find_reader
+from bserkit.errors import UsageError, nearest
+from bserkit.extraction import Extraction
+from bserkit.frontend import Frontend
+from bserkit.fusion import Fuser
+from bserkit.hardware import resolve_device, resolve_precision
+from bserkit.pooling import Pooler
+from bserkit.protocol import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bserkit.plugins import Plugins
+
+#: Every setting that has a default, as it would be typed.
+DEFAULTS: dict[str, Any] = {
+    "channels": "lr,ms",
+    "frontend": "logmel",
+    "backbone": "alexnet",
+    "pooler": "block-max",
+    "classifier": "linear-svm",
+    "fusion": "two-stage",
+    "protocol": "loso",
+    "device": "auto",
+    "precision": "auto",
+    "seed": 0,
+    "mono": "refuse",
+    "experiment": "bserkit",
+}
+#: What the demonstration run takes where nothing else is asked for: no download, and fast.
+DEMO_BACKBONE = "alexnet:weights=random"
+_KNOWN = (*DEFAULTS, "data", "corpus", "run-name", "plugins-dir", "cache")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run depends on, checked.
+
+    Attributes:
+        data: the corpus's root; None for the demonstration corpus.
+        found_reader: whether the reader was found from the data rather than named.
+    """
+
+    data: Path | None
+    corpus: CorpusReader | None
+    found_reader: bool
+    extraction: Extraction
+    pooler: Pooler
+    classifier: Classifier
+    fusion: Fuser
+    protocol: Protocol
+    seed: int
+    mono: MonoPolicy
+    experiment: str
+    run_name: str | None
+
+    def components(self) -> list[Component]:
+        """Return every component, in the data's order."""
+        extraction = self.extraction
+        every = (
+            self.corpus, *extraction.transforms, extraction.frontend, extraction.backbone,
+            self.pooler, self.classifier, self.fusion, self.protocol,
+        )  # fmt: skip
+        return [component for component in every if component is not None]
+
+    def flat(self) -> dict[str, str]:
+        """Return every parameter once, under the names that MLflow shows."""
+        rows: dict[str, Any] = {"data": self.data or "demonstration corpus"}
+        for component in self.components():
+            several = component.kind == ChannelTransform.kind
+            rows[component.kind] = (
+                f"{rows[component.kind]},{component.name}" if component.kind in rows else component.name
+            )
+            prefix = f"{component.kind}.{component.name}" if several else component.kind
+            rows |= {f"{prefix}.{key}": value for key, value in component.parameters.items()}
+        rows |= {"device": self.extraction.device, "precision": self.extraction.precision}
+        rows |= {"seed": self.seed, "mono": self.mono}
+        return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
+
+    def to_toml(self) -> str:
+        """Return a configuration file that gives this run again, every parameter spelt out."""
+        import tomli_w
+
+        document: dict[str, Any] = {"data": str(self.data)} if self.data else {}
+        document |= {"seed": self.seed, "mono": self.mono, "experiment": self.experiment}
+        document |= {"device": self.extraction.device, "precision": self.extraction.precision}
+        if self.run_name:
+            document["run-name"] = self.run_name
+        for component in self.components():
+            table = {"name": component.name} | {
+                key: value for key, value in component.parameters.items() if value is not None
+            }
+            if component.kind == ChannelTransform.kind:
+                document.setdefault(component.kind, []).append(table)
+            else:
+                document[component.kind] = table
+        return tomli_w.dumps(document)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file; its relative paths begin where it lies.
+
+    Raises:
+        UsageError: the file is missing, is not TOML or holds a key that is not known.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
+    for key in values:
+        if key not in _KNOWN:
+            raise UsageError(f"{path}: there is no setting {key!r}{nearest(key, _KNOWN)}. Known: {', '.join(_KNOWN)}.")
+    for key in ("data", "plugins-dir", "cache"):
+        if isinstance(values.get(key), str):
+            values[key] = str(path.parent / Path(values[key]).expanduser())
+    return values
+
+
+def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
+    """Turn what was given, by the command line or a configuration file, into checked settings.
+
+    Raises:
+        UsageError: something given is not known or does not fit.
+    """
+    data = Path(given["data"]).expanduser() if given.get("data") else None
+    values = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {}) | dict(given)
+    seed = _integer("seed", values["seed"])
+    if values["mono"] not in get_args(MonoPolicy):
+        raise UsageError(f"--mono {values['mono']} is not known; expected {', '.join(get_args(MonoPolicy))}.")
+    if values.get("corpus"):
+        corpus: CorpusReader | None = plugins.make(CorpusReader, one_spec("corpus", values["corpus"]))
+    else:
+        corpus = find_reader(data, _readers(plugins)) if data else None
+
+    def make(contract: type[Any], key: str) -> Any:
+        return _seeded(plugins, contract, one_spec(key, values[key]), seed)
+
+    transforms = [
+        cast("ChannelTransform", _seeded(plugins, ChannelTransform, spec, seed))
+        for spec in read_specs(values["channels"])
+    ]
+    device = resolve_device(str(values["device"]))
+    extraction = Extraction(
+        transforms=tuple(transforms),
+        frontend=make(Frontend, "frontend"),
+        backbone=make(Backbone, "backbone"),
+        device=device,
+        precision=resolve_precision(str(values["precision"]), device),
+    )
+    extraction.transform_of()
+    return Settings(
+        data=data.resolve() if data else None,
+        corpus=corpus,
+        found_reader=not values.get("corpus"),
+        extraction=extraction,
+        pooler=make(Pooler, "pooler"),
+        classifier=make(Classifier, "classifier"),
+        fusion=make(Fuser, "fusion"),
+        protocol=make(Protocol, "protocol"),
+        seed=seed,
+        mono=values["mono"],
+        experiment=str(values["experiment"]),
+        run_name=values.get("run-name"),
+    )
+
+
+def one_spec(key: str, value: object) -> Spec:
+    """Read the one component that a setting names.
+
+    Raises:
+        UsageError: it names several.
+    """
+    specs = read_specs(value)
+    if len(specs) != 1:
+        raise UsageError(f"{key} takes one component, but {value!r} names {len(specs)}.")
+    return specs[0]
+
+
+def _readers(plugins: Plugins) -> list[CorpusReader]:
+    """Return every reader that works without parameters, to be asked whether it recognises the data."""
+    readers = []
+    for name, registered in plugins.of_kind(CorpusReader.kind).items():
+        fields = registered[0].component.model_fields.values()
+        if len(registered) == 1 and not any(info.is_required() for info in fields):
+            readers.append(plugins.make(CorpusReader, Spec(name)))
+    return readers
+
+
+def _seeded(plugins: Plugins, contract: type[Component], spec: Spec, seed: int) -> Component:
+    """Make a component, giving it the run's seed where it has one and none was given."""
+    fields = plugins.find(contract.kind, spec.name).component.model_fields
+    if "seed" in fields and "seed" not in spec.parameters:
+        spec = Spec(spec.name, {**spec.parameters, "seed": seed})
+    return plugins.make(contract, spec)
+
+
+def _integer(key: str, value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise UsageError(f"{key} is {value!r}; expected a whole number.") from None

@@ -1,0 +1,188 @@
+"""What a user sees in the terminal: findings, progress and result tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bserkit.experiment import FUSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bserkit.config import Settings
+    from bserkit.experiment import Checked, Evaluation
+    from bserkit.protocol import Fold
+
+
+class ConsoleReporter:
+    """Shows progress and notices on standard error, so that standard output holds results alone.
+
+    In a terminal each stage is a bar with its throughput; elsewhere it is a line when it is done. Quiet shows nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        # Lines are not broken for a width that nobody looks at.
+        self.console = Console(stderr=True, highlight=False, quiet=quiet, width=None if sys.stderr.isatty() else 200)
+
+    def say(self, text: str) -> None:
+        """Show a finding or a notice."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Show a stage of ``total`` units of work."""
+        began = time.monotonic()
+        done = 0
+        progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(f"{unit}  {{task.fields[rate]}}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal or self.quiet,
+        )
+        task = progress.add_task(name, total=total, rate="")
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress.update(task, advance=count, rate=f"{done / max(1e-9, time.monotonic() - began):.1f}/s")
+
+        with progress:
+            yield advance
+        if not self.console.is_terminal:
+            seconds = time.monotonic() - began
+            self.say(f"{name}: {done} {unit} in {seconds:.1f} s ({done / max(1e-9, seconds):.1f}/s)")
+
+
+def show_findings(console: Console, settings: Settings, checked: Checked, folds: Sequence[Fold]) -> None:
+    """Print what was found: files, hours, channels, speakers by labels, what is left out, and the folds."""
+    corpus, facts = checked.corpus, checked.facts
+    hours = sum(one.seconds for one in facts) / 3600
+    rates = "/".join(f"{rate / 1000:g}" for rate in sorted({one.sample_rate for one in facts}))
+    stereo = sum(one.stereo for one in facts)
+    how = " (found from the file names)" if settings.found_reader else ""
+    console.print(
+        f"[bold]{corpus.reader.name}[/bold]{how}: {len(facts)} utterances, {hours:.2f} h, {rates} kHz, "
+        f"{stereo} stereo; {len(corpus.speakers)} speakers, {len(corpus.labels)} emotions"
+    )
+    counts = corpus.count()
+    shown = corpus.speakers[:20]
+    table = Table("speaker", *corpus.labels, "all", box=None, pad_edge=False)
+    for speaker in shown:
+        row = [counts[speaker, label] for label in corpus.labels]
+        table.add_row(speaker or "unknown", *map(str, row), str(sum(row)))
+    if len(shown) < len(corpus.speakers):
+        table.add_row(f"... {len(corpus.speakers) - len(shown)} more")
+    totals = [sum(counts[speaker, label] for speaker in corpus.speakers) for label in corpus.labels]
+    table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+    if corpus.skipped:
+        console.print(f"{len(corpus.skipped)} left out:", style="yellow")
+        for one in corpus.skipped[:8]:
+            console.print(f"  {one.item}: {one.reason}", markup=False)
+        if len(corpus.skipped) > 8:
+            console.print(f"  ... {len(corpus.skipped) - 8} more; all are in the run's skipped.csv")
+    for note in checked.notes:
+        console.print(f"Note: {note}.", style="yellow", markup=False)
+    console.print(
+        f"Protocol {settings.protocol.spec}: {len(folds)} folds, no speaker on both sides of any", markup=False
+    )
+    extraction = settings.extraction
+    console.print(
+        f"{extraction.backbone.spec} on {extraction.device} in {extraction.precision}; "
+        f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
+        markup=False,
+    )
+
+
+def show_results(console: Console, evaluation: Evaluation) -> None:
+    """Print the results over all folds, fold by fold, and the confusion matrix."""
+    console.print()
+    console.print(_overall_table(evaluation))
+    console.print(_fold_table(evaluation))
+    console.print(_confusion_table(evaluation))
+    for note in evaluation.notes():
+        console.print(f"Note: {note}.", style="yellow", markup=False)
+    oracle, honest = evaluation.oracle_measures(), evaluation.measures()
+    if oracle and evaluation.oracle:
+        console.print(
+            f"Oracle (weights searched on the evaluated items themselves, as the paper does; not a result): accuracy "
+            f"{oracle.accuracy:.3f}, UAR {oracle.uar:.3f}, {_weights_text(evaluation.oracle.weights)}; "
+            f"optimism {oracle.accuracy - honest.accuracy:+.3f} accuracy, {oracle.uar - honest.uar:+.3f} UAR.",
+            markup=False,
+        )
+
+
+def _overall_table(evaluation: Evaluation) -> Table:
+    count = len(evaluation.outcomes)
+    table = Table(
+        title=f"{len(evaluation.items)} utterances, {count} fold{'s' * (count > 1)}; "
+        f"chance UAR {1 / len(evaluation.classes):.3f}",
+        title_justify="left",
+    )
+    for name in ("", "accuracy", "UAR", "macro F1", "weight (lowest to highest over folds)"):
+        table.add_column(name, justify="right" if name else "left")
+    kinds = list(evaluation.scores)
+    for part in kinds:
+        result = evaluation.measures(part)
+        weights = [outcome.weights[part] for outcome in evaluation.outcomes if part in outcome.weights]
+        spread = f"{np.mean(weights):.2f} ({min(weights):.1f} to {max(weights):.1f})" if weights else ""
+        table.add_row(
+            part,
+            *(f"{value:.3f}" for value in result.overall().values()),
+            spread,
+            style="bold" if part == FUSION else None,
+            end_section=part in kinds[-2:],
+        )
+    return table
+
+
+def _fold_table(evaluation: Evaluation) -> Table:
+    table = Table(title="Fold by fold: UAR of each part", title_justify="left")
+    for name in ("fold", "utterances", *evaluation.scores, "fusion accuracy", "fusion F1", "weights"):
+        table.add_column(name, justify="left" if name in {"fold", "weights"} else "right")
+    for index, outcome in enumerate(evaluation.outcomes):
+        result = evaluation.measures(fold=index)
+        table.add_row(
+            outcome.fold.name,
+            str(len(outcome.fold.test)),
+            *(f"{evaluation.measures(part, index).uar:.3f}" for part in evaluation.scores),
+            f"{result.accuracy:.3f}",
+            f"{result.macro_f1:.3f}",
+            _weights_text(outcome.weights),
+        )
+    return table
+
+
+def _confusion_table(evaluation: Evaluation) -> Table:
+    result = evaluation.measures()
+    table = Table("true", *evaluation.classes, "recall", title="Confusion of the fusion: decided", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, counts in zip(evaluation.classes, result.confusion.tolist(), strict=True):
+        cells = [
+            f"[bold]{count}[/bold]" if label == name else str(count)
+            for label, count in zip(evaluation.classes, counts, strict=True)
+        ]
+        recall = result.recall[name]
+        table.add_row(name, *cells, "" if np.isnan(recall) else f"{recall:.3f}")
+    return table
+
+
+def _weights_text(weights: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {weight:.2g}" for name, weight in weights.items())

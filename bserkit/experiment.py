@@ -1,0 +1,280 @@
+"""An experiment: a corpus is prepared, its features are pooled, and each fold is learned and evaluated."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio
+from bserkit.corpus import Corpus, Skipped
+from bserkit.errors import BserkitError, UsageError
+from bserkit.fusion import OracleFusion, Trial, Views
+from bserkit.metrics import Measures, measure
+from bserkit.protocol import Fold
+
+if TYPE_CHECKING:
+    from bserkit.audio import MonoPolicy
+    from bserkit.channels import ChannelTransform
+    from bserkit.classifier import Classifier
+    from bserkit.extraction import Extraction
+    from bserkit.fusion import Fuser
+    from bserkit.pooling import Pooler
+    from bserkit.progress import Reporter
+    from bserkit.store import FeatureStore
+
+#: The name of the final decision beside those of channels and transforms.
+FUSION = "fusion"
+#: How many files a refusal names before it only counts.
+_NAMED = 30
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A corpus whose every recording was read and found usable.
+
+    Attributes:
+        digests: each utterance's audio by content.
+        facts: what was found out about each utterance's audio.
+        notes: what a reader of the results must know.
+    """
+
+    corpus: Corpus
+    digests: tuple[str, ...]
+    facts: tuple[AudioFacts, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What was learned in one fold: see ``FittedFuser``."""
+
+    fold: Fold
+    weights: Mapping[str, float]
+    trials: Sequence[Trial]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of every evaluated item, each made by a model that never saw its speaker.
+
+    Attributes:
+        items: indices of the evaluated utterances; all arrays below follow them.
+        labels: ``(item,)`` what is true.
+        fold_of: ``(item,)`` which fold evaluated it.
+        scores: ``(item, class)`` by part: each channel, each transform and, last, the fusion.
+        outcomes: one a fold.
+        oracle: fusion tuned on the evaluated items themselves, if asked for; never the result.
+    """
+
+    classes: tuple[str, ...]
+    items: np.ndarray
+    labels: np.ndarray
+    fold_of: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    outcomes: Sequence[FoldOutcome]
+    oracle: OracleFusion | None
+
+    def decisions(self, part: str = FUSION) -> np.ndarray:
+        """Return the ``(item,)`` decided classes of a part."""
+        return np.asarray(self.classes)[self.scores[part].argmax(axis=1)]
+
+    def measures(self, part: str = FUSION, fold: int | None = None) -> Measures:
+        """Measure a part over all evaluated items, or those of one fold."""
+        chosen = np.ones(len(self.items), dtype=bool) if fold is None else self.fold_of == fold
+        return measure(self.labels[chosen], self.decisions(part)[chosen], self.classes)
+
+    def oracle_measures(self) -> Measures | None:
+        """Measure the oracle fusion, if there is one."""
+        if self.oracle is None:
+            return None
+        return measure(self.labels, np.asarray(self.classes)[self.oracle.scores.argmax(axis=1)], self.classes)
+
+    def notes(self) -> list[str]:
+        """Return each note once, with the folds that it is about."""
+        folds_of: dict[str, list[str]] = {}
+        for outcome in self.outcomes:
+            for note in outcome.notes:
+                folds_of.setdefault(note, []).append(outcome.fold.name)
+        every = len(self.outcomes)
+        return [
+            f"{note} ({'all folds' if len(names) == every else ', '.join(names)})" for note, names in folds_of.items()
+        ]
+
+
+def check_corpus(
+    corpus: Corpus, transforms: Sequence[ChannelTransform], mono: MonoPolicy, store: FeatureStore, reporter: Reporter
+) -> Checked:
+    """Read every recording once, leave out those that cannot be used, and apply the policy for what is not stereo.
+
+    Raises:
+        UsageError: recordings are not stereo and the policy refuses them; they are named.
+        BserkitError: nothing usable is left.
+    """
+    utterances = corpus.utterances
+
+    def look(index: int) -> tuple[str, AudioFacts]:
+        utterance = utterances[index]
+        try:
+            digest = content_digest(utterance)
+        except BadAudioError as error:
+            return "", AudioFacts(0, 0, 0.0, False, 0.0, str(error))
+        return digest, AudioFacts(**store.facts(digest, lambda: inspect_audio(utterance).as_dict()))
+
+    looked = _in_threads("Checking audio", look, range(len(utterances)), "files", reporter)
+    items = corpus.items
+    skipped = [Skipped(items[index], facts.problem) for index, (_, facts) in enumerate(looked) if facts.problem]
+    kept = [index for index, (_, facts) in enumerate(looked) if not facts.problem]
+    notes: list[str] = []
+    flat = [index for index in kept if not looked[index][1].stereo]
+    if flat and any(transform.needs_stereo for transform in transforms):
+        if mono == "refuse":
+            raise UsageError(
+                _refusal([items[index] for index in flat], [looked[index][1] for index in flat], len(kept))
+            )
+        groups = Counter(f"{utterances[index].speaker or 'unknown'} {utterances[index].label}" for index in flat)
+        where = ", ".join(f"{name} {count}" for name, count in sorted(groups.items())[:12]) + (
+            ", ..." if len(groups) > 12 else ""
+        )
+        if mono == "skip":
+            skipped += [Skipped(items[index], "left and right are the same (--mono skip)") for index in flat]
+            kept = sorted(set(kept) - set(flat))
+            notes.append(f"{len(flat)} recordings without stereo were left out: {where}")
+        else:
+            notes.append(
+                f"{len(flat)} recordings without stereo were kept with a silent Side, which can give their label or "
+                f"speaker away: {where}"
+            )
+    if not kept:
+        reasons = "; ".join(f"{one.item}: {one.reason}" for one in skipped[:3])
+        raise BserkitError(f"None of the {len(utterances)} recordings in {corpus.root} can be used. {reasons}.")
+    checked = replace(
+        corpus,
+        utterances=tuple(utterances[index] for index in kept),
+        skipped=(*corpus.skipped, *skipped),
+    )
+    if len(checked.labels) < 2:
+        raise UsageError(f"All recordings in {corpus.root} are labelled {checked.labels[0]!r}; two classes are needed.")
+    digests = tuple(looked[index][0] for index in kept)
+    notes += _twins(checked, digests)
+    return Checked(checked, digests, tuple(looked[index][1] for index in kept), tuple(notes))
+
+
+def pool_features(
+    checked: Checked, extraction: Extraction, pooler: Pooler, store: FeatureStore, reporter: Reporter
+) -> Views:
+    """Read the store's segment features and pool them to one vector an utterance and channel.
+
+    Raises:
+        BserkitError: features vanished from the store meanwhile, or the pooler's output has no fixed length.
+    """
+    recipes = extraction.recipes()
+    utterances = checked.corpus.utterances
+
+    def pool(index: int) -> list[np.ndarray]:
+        vectors = []
+        for recipe in recipes.values():
+            kept = store.read_features(recipe, checked.digests[index])
+            if kept is None:
+                raise BserkitError(
+                    f"The features of {utterances[index].path.name} were deleted from {store.root} while they were "
+                    "needed; run the command again."
+                )
+            vectors.append(np.asarray(pooler.pool(kept[0].astype(np.float32)), dtype=np.float32))
+        return vectors
+
+    pooled = _in_threads("Pooling", pool, range(len(utterances)), "utterances", reporter)
+    features = {}
+    for position, channel in enumerate(recipes):
+        shapes = {vectors[position].shape for vectors in pooled}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            raise BserkitError(f"pooler {pooler.name} made {sorted(shapes)[:3]} of {channel}; expected one (feature,).")
+        features[channel] = np.stack([vectors[position] for vectors in pooled])
+    return Views(
+        features=features,
+        transforms=extraction.transform_of(),
+        classes=checked.corpus.labels,
+        labels=np.array([utterance.label for utterance in utterances]),
+        speakers=np.array([utterance.speaker for utterance in utterances]),
+    )
+
+
+def evaluate(
+    views: Views, folds: Sequence[Fold], fuser: Fuser, classifier: Classifier, reporter: Reporter
+) -> Evaluation:
+    """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given."""
+    parts: dict[str, list[np.ndarray]] = {}
+    outcomes = []
+    with reporter.stage("Learning and evaluating", len(folds), "folds") as advance:
+        for fold in folds:
+            fitted = fuser.fit(views.take(fold.train), classifier.make)
+            test = views.take(fold.test).without_labels()
+            scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
+            for part, scores in scored.items():
+                if scores.shape != (len(fold.test), len(views.classes)) or not np.isfinite(scores).all():
+                    raise BserkitError(
+                        f"fusion {fuser.name} scored {scores.shape} for {part} of {len(fold.test)} items and "
+                        f"{len(views.classes)} classes; expected finite (item, class)."
+                    )
+                parts.setdefault(part, []).append(scores)
+            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, fitted.notes))
+            advance(1)
+    order = np.argsort(np.concatenate([fold.test for fold in folds]), kind="stable")
+    items = np.concatenate([fold.test for fold in folds])[order]
+    fold_of = np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds])[order]
+    every = {part: np.concatenate(pieces)[order] for part, pieces in parts.items()}
+    labels = views.labels[items]
+    by_channel = {channel: every[channel] for channel in views.features if channel in every}
+    oracle = fuser.oracle(by_channel, views.transforms, labels, views.classes)
+    return Evaluation(views.classes, items, labels, fold_of, every, outcomes, oracle)
+
+
+def _in_threads(
+    name: str, work: Callable[[_Given], _Made], given: Sequence[_Given], unit: str, reporter: Reporter
+) -> list[_Made]:
+    """Do the same to each, several at a time; the results keep the order."""
+    done: list[Any] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.stage(name, len(given), unit) as advance:
+        try:
+            for one in pool.map(work, given):
+                done.append(one)
+                advance(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done
+
+
+def _refusal(items: Sequence[str], facts: Sequence[AudioFacts], total: int) -> str:
+    mono = sum(one.channels == 1 for one in facts)
+    kinds = [f"{mono} mono"] * bool(mono) + [f"{len(facts) - mono} with left equal to right"] * (len(facts) > mono)
+    more = [f"and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
+    return (
+        f"{len(items)} of {total} recordings are not stereo ({', '.join(kinds)}), but the chosen channels are made of "
+        f"what differs between left and right:\n  " + "\n  ".join([*items[:_NAMED], *more]) + "\n"
+        "Say what to do with them:\n"
+        "  --mono duplicate   keep them; their Side channel is silent\n"
+        "  --mono skip        leave them out\n"
+        "  --channels mono    learn from the mean of both channels instead"
+    )
+
+
+def _twins(corpus: Corpus, digests: Sequence[str]) -> list[str]:
+    """Note recordings whose bytes are the same but whose speakers are not: a split by speaker does not part them."""
+    speakers_of: dict[str, set[str]] = {}
+    for utterance, digest in zip(corpus.utterances, digests, strict=True):
+        speakers_of.setdefault(digest, set()).add(utterance.speaker)
+    shared = [sorted(speakers) for speakers in speakers_of.values() if len(speakers) > 1]
+    if not shared:
+        return []
+    pairs = ", ".join(sorted({" and ".join(speakers) for speakers in shared}))
+    return [f"{len(shared)} recordings stand under several speakers ({pairs}); a split by speaker does not part them"]

@@ -1,0 +1,261 @@
+"""Extraction: audio files become segment features in the store, each computed once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bserkit.audio import read_stereo
+from bserkit.component import Component, code_digest
+from bserkit.errors import BserkitError, UsageError
+from bserkit.progress import Silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from bserkit.backbone import Backbone
+    from bserkit.channels import ChannelTransform
+    from bserkit.corpus import Utterance
+    from bserkit.frontend import Frontend, Segments
+    from bserkit.progress import Reporter
+    from bserkit.store import FeatureStore
+
+#: Segments that go through the network at once. Every batch is filled up to it, so that what a segment's features are
+#: does not depend on how many others came along.
+BATCH_SEGMENTS = 64
+#: Utterances that are decoded ahead of the network.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How features are made: every recipe on the way, and the arithmetic.
+
+    Attributes:
+        device: ``cpu`` or ``cuda:N``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    transforms: tuple[ChannelTransform, ...]
+    frontend: Frontend
+    backbone: Backbone
+    device: str
+    precision: str
+
+    def transform_of(self) -> dict[str, str]:
+        """Return the transform of every channel, in order.
+
+        Raises:
+            UsageError: two transforms make a channel of the same name.
+        """
+        found: dict[str, str] = {}
+        for transform in self.transforms:
+            for channel in transform.outputs:
+                if channel in found:
+                    raise UsageError(f"Channels {found[channel]} and {transform.name} both make a channel {channel!r}.")
+                found[channel] = transform.name
+        return found
+
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """Return, by channel, everything that its features depend on beside the audio."""
+        shared = {
+            "frontend": _identity(self.frontend),
+            "backbone": _identity(self.backbone) | {"parameters": self.backbone.recipe()},
+            "weights": self.backbone.weights_digest(),
+            "device": self.device.partition(":")[0],
+            "precision": self.precision,
+            "torch": version("torch"),
+            "torchaudio": version("torchaudio"),
+        }
+        return {
+            channel: {"channel": channel, "transform": _identity(transform), **shared}
+            for transform in self.transforms
+            for channel in transform.outputs
+        }
+
+
+def extract(
+    utterances: Sequence[Utterance],
+    digests: Sequence[str],
+    extraction: Extraction,
+    store: FeatureStore,
+    reporter: Reporter | None = None,
+) -> int:
+    """Compute the features that the store does not hold yet; return how many segments went through the network.
+
+    Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. What is
+    done is kept even if the work is broken off.
+
+    Raises:
+        BserkitError: weights, audio or the disk stand in the way.
+    """
+    recipes = extraction.recipes()
+    for recipe in recipes.values():
+        store.touch(recipe)
+    # One utterance under several names is computed once.
+    wanted = {
+        digest: (utterance, missing)
+        for digest, utterance in dict(zip(digests, utterances, strict=True)).items()
+        if (missing := [channel for channel, recipe in recipes.items() if not store.has(recipe, digest)])
+    }
+    if not wanted:
+        return 0
+    network = _Network(extraction)
+    segments = 0
+    with (reporter or Silent()).stage("Extracting features", len(wanted), "utterances") as advance:
+        for digest, channel, features, times, last in _features(wanted, extraction, network):
+            store.write_features(recipes[channel], digest, features, times)
+            segments += len(features)
+            advance(int(last))
+    return segments
+
+
+def _identity(component: Component) -> dict[str, Any]:
+    return {"name": component.name, "parameters": component.parameters, "code": code_digest(type(component))}
+
+
+class _Network:
+    """A loaded backbone in its precision: ``(segment, 3, mel, frame) -> (segment, feature)``, batches always full."""
+
+    def __init__(self, extraction: Extraction) -> None:
+        import torch
+
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[extraction.precision]
+        self.device = extraction.device
+        self.name = extraction.backbone.name
+        network = extraction.backbone.load(self.device).to(self.dtype)
+        self.module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+        import torch
+
+        count = len(planes)
+        batch = torch.zeros((BATCH_SEGMENTS, *planes.shape[1:]), dtype=self.dtype, device=self.device)
+        batch[:count] = planes
+        with torch.inference_mode():
+            features = self.module(batch)[:count]
+        if features.ndim != 2 or len(features) != count:
+            raise BserkitError(
+                f"backbone {self.name} made {tuple(features.shape)} of {count} segments; expected (segment, feature)."
+            )
+        if not torch.isfinite(features).all():
+            raise BserkitError(f"backbone {self.name} made values that are not numbers; try --precision fp32.")
+        return self._keep(features.float().cpu().numpy())
+
+    def _keep(self, features: np.ndarray) -> np.ndarray:
+        """Return the features as they are stored: what was computed in half precision fits into half the room.
+
+        A bfloat16 value of ordinary size is a float16 value too, so nothing is lost by it.
+        """
+        if self.module_is_half() and np.abs(features).max(initial=0.0) < np.finfo(np.float16).max:
+            return features.astype(np.float16)
+        return features
+
+    def module_is_half(self) -> bool:
+        import torch
+
+        return self.dtype != torch.float32
+
+
+def _features(
+    wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction, network: _Network
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, bool]]:
+    """Yield (digest, channel, features, times, whether the utterance is done) as batches fill."""
+    import torch
+
+    open_pieces: deque[_Piece] = deque()
+    waiting: list[torch.Tensor] = []
+    count = 0
+
+    def run(planes: torch.Tensor) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, bool]]:
+        features = network(planes)
+        while len(features):
+            piece = open_pieces[0]
+            taken = features[: piece.missing]
+            piece.done.append(taken)
+            piece.missing -= len(taken)
+            features = features[len(taken) :]
+            if not piece.missing:
+                open_pieces.popleft()
+                yield piece.digest, piece.channel, np.concatenate(piece.done), piece.times, piece.last
+
+    for digest, channels, (planes, times) in _prepared(wanted, extraction):
+        for index, channel in enumerate(channels):
+            last = index == len(channels) - 1
+            open_pieces.append(_Piece(digest, channel, times.numpy(), len(times), [], last))
+            for start in range(0, len(times), BATCH_SEGMENTS):
+                part = planes[index, start : start + BATCH_SEGMENTS]
+                waiting.append(part)
+                count += len(part)
+                while count >= BATCH_SEGMENTS:
+                    together = torch.cat(waiting)
+                    yield from run(together[:BATCH_SEGMENTS])
+                    waiting = [together[BATCH_SEGMENTS:]]
+                    count = len(waiting[0])
+    if count:
+        yield from run(torch.cat(waiting))
+
+
+@dataclass
+class _Piece:
+    """One utterance's channel on its way through the network."""
+
+    digest: str
+    channel: str
+    times: np.ndarray
+    missing: int
+    done: list[np.ndarray]
+    last: bool
+
+
+def _prepared(
+    wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction
+) -> Iterator[tuple[str, list[str], Segments]]:
+    """Yield each utterance's wanted channels and segments in order, prepared ahead in another thread."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frontend") as pool:
+        ahead: deque[Any] = deque()
+        try:
+            for digest, (utterance, channels) in wanted.items():
+                ahead.append((digest, channels, pool.submit(_segments, utterance, channels, extraction)))
+                if len(ahead) > _AHEAD:
+                    digest, channels, future = ahead.popleft()
+                    yield digest, channels, future.result()
+            while ahead:
+                digest, channels, future = ahead.popleft()
+                yield digest, channels, future.result()
+        finally:
+            for _, _, future in ahead:
+                future.cancel()
+
+
+def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extraction) -> Segments:
+    """Return the segments of one utterance's channels, in the order asked for."""
+    import torch
+
+    samples, sample_rate = read_stereo(utterance)
+    stereo = torch.from_numpy(samples)
+    rows: dict[str, torch.Tensor] = {}
+    for transform in extraction.transforms:
+        if not set(transform.outputs).isdisjoint(channels):
+            made = transform.transform(stereo)
+            if made.shape != (len(transform.outputs), stereo.shape[1]):
+                raise BserkitError(
+                    f"channels {transform.name} made {tuple(made.shape)} of {tuple(stereo.shape)}; expected "
+                    f"(channel, time) with a row for each of {', '.join(transform.outputs)}."
+                )
+            rows |= dict(zip(transform.outputs, made, strict=True))
+    with torch.inference_mode():
+        segments = extraction.frontend.segments(torch.stack([rows[channel] for channel in channels]), sample_rate)
+    planes, times = segments
+    if planes.ndim != 5 or planes.shape[:2] != (len(channels), len(times)) or planes.shape[2] != 3 or not len(times):
+        raise BserkitError(
+            f"frontend {extraction.frontend.name} made planes {tuple(planes.shape)} and {len(times)} times for "
+            f"{len(channels)} channels of {utterance.path.name}; expected (channel, segment, 3, mel, frame)."
+        )
+    return segments

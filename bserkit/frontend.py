@@ -1,0 +1,36 @@
+"""Frontends: a waveform becomes segments that a network can read as images (paper, section II-A)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+from bserkit.component import Component
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Segments(NamedTuple):
+    """Equally long pieces of one utterance, cut alike from each of its channels.
+
+    Attributes:
+        planes: ``(channel, segment, 3, mel, frame)``: static, delta and delta-delta; may be a view that shares memory.
+        times: ``(segment, 2)``: start and end of each segment, seconds from the utterance's start.
+    """
+
+    planes: torch.Tensor
+    times: torch.Tensor
+
+
+class Frontend(Component):
+    """Cuts an utterance into segments of spectrogram."""
+
+    kind = "frontend"
+
+    @abstractmethod
+    def segments(self, waveform: torch.Tensor, sample_rate: int) -> Segments:
+        """Turn ``(channel, time)`` at ``sample_rate`` Hz into at least one segment a channel.
+
+        Each channel must come out as it would alone, since features are kept channel by channel.
+        """

@@ -1,0 +1,67 @@
+"""Which device computes, and in which precision; found out without torch, so that a cached run stays quick."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from bserkit.errors import UsageError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+_GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+
+
+def resolve_device(asked: str) -> str:
+    """Return ``cpu`` or ``cuda:N`` for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: the device is not known or not there.
+    """
+    if asked == "cpu" or (
+        asked == "auto" and sys.platform == "linux" and not any(path.exists() for path in _GPU_DRIVERS)
+    ):
+        return "cpu"
+    match = re.fullmatch(r"auto|cuda(?::(\d+))?", asked)
+    if not match:
+        raise UsageError(f"--device {asked} is not known; expected auto, cpu, cuda or cuda:N.")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(match[1] or 0) < count:
+        return f"cuda:{int(match[1] or 0)}"
+    if asked == "auto":
+        return "cpu"
+    raise UsageError(f"--device {asked} is not there: torch sees {count} CUDA devices. Use --device cpu or auto.")
+
+
+def resolve_precision(asked: str, device: str) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes bf16 where it is native, on a GPU without it fp16.
+
+    Raises:
+        UsageError: the precision is not known, or of no use on the device.
+    """
+    if asked not in ("auto", *PRECISIONS):
+        raise UsageError(f"--precision {asked} is not known; expected auto, {', '.join(PRECISIONS)}.")
+    if device == "cpu":
+        if asked == "fp16":
+            raise UsageError("--precision fp16 is for GPUs; on a processor use bf16, fp32 or auto.")
+        return asked if asked != "auto" else "bf16" if _processor_has_bf16() else "fp32"
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+
+def _processor_has_bf16() -> bool:
+    """Say whether bfloat16 is the faster arithmetic here.
+
+    It is with Intel's AMX, on AMD's and Arm's units. Intel's AVX512-BF16 alone multiplies matrices in it at about half
+    the speed of fp32, so it does not count.
+    """
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(words & {"amx_bf16", "bf16"}) or {"avx512_bf16", "AuthenticAMD"} <= words

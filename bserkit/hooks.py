@@ -1,0 +1,257 @@
+"""The seven hooks of the pluggy project ``bserkit``: one a kind, each returning the component classes that it adds.
+
+A plugin is a module with functions of these names, marked with ``@hookimpl``. A single file in a folder given with
+``--plugins-dir`` is one; so is an installed package with an entry point in the group ``bserkit``. The examples below
+are complete files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bserkit.backbone import Backbone
+    from bserkit.channels import ChannelTransform
+    from bserkit.classifier import Classifier
+    from bserkit.corpus import CorpusReader
+    from bserkit.frontend import Frontend
+    from bserkit.fusion import Fuser
+    from bserkit.pooling import Pooler
+
+PROJECT = "bserkit"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+#: Marks a function as a hook's implementation.
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def bserkit_corpora() -> Iterable[type[CorpusReader]]:
+    """Add readers of corpora.
+
+    Example:
+        .. code-block:: python
+
+            from pathlib import Path
+
+            from bserkit import CorpusReader, CorpusTable, Utterance, audio_files, hookimpl
+
+
+            class Dyads(CorpusReader):
+                '''Files named SPEAKER_EMOTION_NUMBER.wav.'''
+
+                name = "dyads"
+
+                def read(self, root: Path) -> CorpusTable:
+                    found = [(path, *path.stem.split("_")[:2]) for path in audio_files(root)]
+                    return CorpusTable([Utterance(path, label, speaker) for path, speaker, label in found])
+
+
+            @hookimpl
+            def bserkit_corpora():
+                return [Dyads]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_channels() -> Iterable[type[ChannelTransform]]:
+    """Add channel transforms.
+
+    Example:
+        .. code-block:: python
+
+            from bserkit import ChannelTransform, hookimpl
+
+
+            class LeftOnly(ChannelTransform):
+                '''The left microphone alone.'''
+
+                name = "left-only"
+                outputs = ("left",)
+
+                def transform(self, stereo):
+                    return stereo[:1]
+
+
+            @hookimpl
+            def bserkit_channels():
+                return [LeftOnly]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_frontends() -> Iterable[type[Frontend]]:
+    """Add frontends.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from bserkit import Frontend, Segments, hookimpl
+
+
+            class Envelope(Frontend):
+                '''The loudness contour of each second, painted as a picture.'''
+
+                name = "envelope"
+
+                def segments(self, waveform, sample_rate):
+                    seconds = max(1, waveform.shape[1] // sample_rate)
+                    padded = torch.zeros(len(waveform), seconds * sample_rate)
+                    length = min(waveform.shape[1], padded.shape[1])
+                    padded[:, :length] = waveform[:, :length]
+                    frames = padded.reshape(len(waveform), seconds, 1, 64, -1).abs().mean(dim=-1, keepdim=True)
+                    times = torch.arange(seconds).unsqueeze(1) + torch.tensor([0.0, 1.0])
+                    return Segments(frames.expand(-1, -1, 3, -1, 64), times)
+
+
+            @hookimpl
+            def bserkit_frontends():
+                return [Envelope]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_backbones() -> Iterable[type[Backbone]]:
+    """Add backbones.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from bserkit import Backbone, hookimpl
+
+
+            class BandMeans(Backbone):
+                '''No network at all: the mean of each mel band of each plane.'''
+
+                name = "band-means"
+                bands: int = 64
+
+                def weights_digest(self):
+                    return "none"
+
+                def feature_size(self):
+                    return 3 * self.bands
+
+                def load(self, device):
+                    means = torch.nn.AdaptiveAvgPool2d((self.bands, 1))
+                    return torch.nn.Sequential(means, torch.nn.Flatten()).to(device)
+
+
+            @hookimpl
+            def bserkit_backbones():
+                return [BandMeans]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_poolers() -> Iterable[type[Pooler]]:
+    """Add poolers.
+
+    Example:
+        .. code-block:: python
+
+            import numpy as np
+            from bserkit import Pooler, hookimpl
+
+
+            class Quantiles(Pooler):
+                '''The median of each feature and the spread between two quantiles.'''
+
+                name = "quantiles"
+                low: float = 0.1
+
+                def pool(self, segments):
+                    low, median, high = np.quantile(segments, [self.low, 0.5, 1 - self.low], axis=0)
+                    return np.concatenate([median, high - low])
+
+
+            @hookimpl
+            def bserkit_poolers():
+                return [Quantiles]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_classifiers() -> Iterable[type[Classifier]]:
+    """Add classifiers.
+
+    Example:
+        .. code-block:: python
+
+            from bserkit import Classifier, hookimpl
+
+
+            class Nearest(Classifier):
+                '''The votes of the nearest neighbours.'''
+
+                name = "nearest"
+                neighbours: int = 5
+
+                def make(self):
+                    from sklearn.neighbors import KNeighborsClassifier
+                    from sklearn.pipeline import make_pipeline
+                    from sklearn.preprocessing import StandardScaler
+
+                    return make_pipeline(StandardScaler(), KNeighborsClassifier(self.neighbours))
+
+
+            @hookimpl
+            def bserkit_classifiers():
+                return [Nearest]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_fusers() -> Iterable[type[Fuser]]:
+    """Add fusers.
+
+    Example:
+        .. code-block:: python
+
+            import numpy as np
+            from bserkit import FittedFuser, Fuser, class_scores, fit_classifier, hookimpl
+
+
+            class Loudest(Fuser):
+                '''The decision of whichever channel is surest.'''
+
+                name = "loudest"
+
+                def fit(self, views, make_classifier):
+                    return FittedLoudest(
+                        {
+                            channel: fit_classifier(make_classifier, features, views.labels, views.speakers)
+                            for channel, features in views.features.items()
+                        }
+                    )
+
+
+            class FittedLoudest(FittedFuser):
+                def __init__(self, estimators):
+                    self.estimators = estimators
+
+                def scores(self, views):
+                    scored = [
+                        class_scores(estimator, views.features[channel], views.classes)
+                        for channel, estimator in self.estimators.items()
+                    ]
+                    return np.max(scored, axis=0)
+
+
+            @hookimpl
+            def bserkit_fusers():
+                return [Loudest]
+    """
+    raise AssertionError("a hook specification is never called")

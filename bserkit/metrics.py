@@ -1,0 +1,53 @@
+"""Measures of a classification: accuracy (WA), unweighted average recall (UAR) and macro F1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How well items were classified.
+
+    Attributes:
+        accuracy: the share of items decided rightly (WA).
+        uar: recall averaged over the classes that occur among the items.
+        macro_f1: F1 averaged over the classes that occur among the items or the decisions.
+        recall: recall by class; not a number where the class does not occur.
+        confusion: ``(class, class)`` counts, rows what is true, columns what was decided.
+    """
+
+    accuracy: float
+    uar: float
+    macro_f1: float
+    recall: dict[str, float]
+    confusion: np.ndarray
+
+    def overall(self) -> dict[str, float]:
+        """Return the three numbers under the names that MLflow shows."""
+        return {"accuracy": self.accuracy, "uar": self.uar, "macro_f1": self.macro_f1}
+
+
+def measure(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> Measures:
+    """Compare ``(item,)`` class names with ``(item,)`` decisions; at least one item.
+
+    >>> measure(np.array(["a", "a", "a", "b"]), np.array(["a", "a", "b", "b"]), ["a", "b", "c"]).uar.round(4).item()
+    0.8333
+    """
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+
+    by_class = {"labels": list(classes), "average": None, "zero_division": np.nan}
+    recall = recall_score(labels, decided, **by_class)
+    return Measures(
+        accuracy=float(accuracy_score(labels, decided)),
+        uar=float(np.nanmean(recall)),
+        macro_f1=float(np.nanmean(f1_score(labels, decided, **by_class))),
+        recall=dict(zip(classes, recall.tolist(), strict=True)),
+        confusion=confusion_matrix(labels, decided, labels=list(classes)),
+    )

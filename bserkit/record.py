@@ -1,0 +1,164 @@
+"""The record of an evaluation: its numbers and tables as plain rows, ready to be printed, logged or read elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+from bserkit.experiment import FUSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bserkit.corpus import Corpus
+    from bserkit.experiment import Evaluation
+    from bserkit.protocol import Fold
+
+ORACLE = "oracle"
+
+
+def overall_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Return every number that is about all folds together, by its name in MLflow."""
+    result = evaluation.measures()
+    metrics = result.overall() | {"chance_uar": 1 / len(evaluation.classes)}
+    metrics |= {f"class/{name}/recall": recall for name, recall in result.recall.items()}
+    for part in evaluation.scores:
+        if part != FUSION:
+            metrics |= {f"{part}/{name}": value for name, value in evaluation.measures(part).overall().items()}
+    by_fold = [evaluation.measures(fold=index) for index in range(len(evaluation.outcomes))]
+    metrics["mean_fold_accuracy"] = sum(one.accuracy for one in by_fold) / len(by_fold)
+    metrics["mean_fold_uar"] = sum(one.uar for one in by_fold) / len(by_fold)
+    oracle = evaluation.oracle_measures()
+    if oracle and evaluation.oracle:
+        metrics |= {f"{ORACLE}_{name}": value for name, value in oracle.overall().items()}
+        metrics |= {f"{ORACLE}_weight/{name}": value for name, value in evaluation.oracle.weights.items()}
+        metrics |= {
+            f"{ORACLE}_optimism_accuracy": oracle.accuracy - result.accuracy,
+            f"{ORACLE}_optimism_uar": oracle.uar - result.uar,
+        }
+    return metrics
+
+
+def fold_metrics(evaluation: Evaluation, fold: int) -> dict[str, float]:
+    """Return every number that is about one fold, by its name in MLflow."""
+    metrics = {f"fold/{name}": value for name, value in evaluation.measures(fold=fold).overall().items()}
+    for part in evaluation.scores:
+        if part != FUSION:
+            metrics[f"fold/{part}/uar"] = evaluation.measures(part, fold).uar
+    return metrics | {f"fold/weight/{name}": value for name, value in evaluation.outcomes[fold].weights.items()}
+
+
+def result_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return one row a part and fold, and one a part over all folds."""
+    rows = []
+    for part in evaluation.scores:
+        for fold, outcome in enumerate(evaluation.outcomes):
+            rows.append(_result_row(part, outcome.fold.name, len(outcome.fold.test), evaluation, fold))
+        rows.append(_result_row(part, "all", len(evaluation.items), evaluation, None))
+    return rows
+
+
+def _result_row(part: str, fold_name: str, items: int, evaluation: Evaluation, fold: int | None) -> dict[str, Any]:
+    weight = evaluation.outcomes[fold].weights.get(part, "") if fold is not None else ""
+    return {
+        "part": part,
+        "fold": fold_name,
+        "items": items,
+        **evaluation.measures(part, fold).overall(),
+        "weight": weight,
+    }
+
+
+def prediction_rows(evaluation: Evaluation, corpus: Corpus) -> list[dict[str, Any]]:
+    """Return one row an evaluated item and part: what was true, what was decided and every score."""
+    names = corpus.items
+    rows = []
+    for part, scores in evaluation.scores.items():
+        decided = evaluation.decisions(part)
+        for row, item in enumerate(evaluation.items):
+            rows.append(
+                {
+                    "item": names[item],
+                    "speaker": corpus.utterances[item].speaker,
+                    "fold": evaluation.outcomes[evaluation.fold_of[row]].fold.name,
+                    "part": part,
+                    "label": evaluation.labels[row],
+                    "decided": decided[row],
+                    **{
+                        f"score_{name}": f"{score:.6g}"
+                        for name, score in zip(evaluation.classes, scores[row], strict=True)
+                    },
+                }
+            )
+    return rows
+
+
+def confusion_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return one row a part and true class, with a count for each decided class."""
+    return [
+        {"part": part, "label": label, **dict(zip(evaluation.classes, counts, strict=True))}
+        for part in evaluation.scores
+        for label, counts in zip(evaluation.classes, evaluation.measures(part).confusion.tolist(), strict=True)
+    ]
+
+
+def search_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return one row for every weighting that a fold, or the oracle, tried."""
+    searched = [(outcome.fold.name, outcome.trials) for outcome in evaluation.outcomes]
+    searched += [(ORACLE, evaluation.oracle.trials)] if evaluation.oracle else []
+    return [
+        {
+            "fold": fold,
+            "stage": trial.stage,
+            **{f"weight_{name}": weight for name, weight in trial.weights.items()},
+            "score": trial.score,
+            "chosen": int(trial.chosen),
+        }
+        for fold, trials in searched
+        for trial in trials
+    ]
+
+
+def search_curves(evaluation: Evaluation) -> dict[str, list[tuple[str, float, float, bool]]]:
+    """Return, for each stage with two inputs, one (fold, first input's weight, score, chosen) a trial."""
+    searched = [(outcome.fold.name, outcome.trials) for outcome in evaluation.outcomes]
+    searched += [(ORACLE, evaluation.oracle.trials)] if evaluation.oracle else []
+    curves: dict[str, list[tuple[str, float, float, bool]]] = {}
+    for fold, trials in searched:
+        for trial in trials:
+            if len(trial.weights) == 2:
+                first, second = trial.weights
+                curves.setdefault(f"{first}, the rest {second}", []).append(
+                    (fold, trial.weights[first], trial.score, trial.chosen)
+                )
+    return curves
+
+
+def fold_rows(corpus: Corpus, folds: Sequence[Fold]) -> list[dict[str, Any]]:
+    """Return who is learned from and who is evaluated, fold by fold."""
+
+    def speakers(indices: Any) -> str:
+        return " ".join(sorted({corpus.utterances[index].speaker or "unknown" for index in indices}))
+
+    return [
+        {
+            "fold": fold.name,
+            "train_items": len(fold.train),
+            "test_items": len(fold.test),
+            "train_speakers": speakers(fold.train),
+            "test_speakers": speakers(fold.test),
+        }
+        for fold in folds
+    ]
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as comma-separated text with a header."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(
+        buffer, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,159 @@
+"""The feature store: what was computed once is kept under the name of everything that it depends on.
+
+One folder a recipe, one safetensors file an utterance and channel. Files are written beside their place and renamed
+into it, so that a reader in any process sees a whole file or none, whenever a writer is killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bserkit.errors import BserkitError
+
+#: The layout of the store; a change of it leaves what older versions kept unread.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recipe's share of the store."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    files: int
+    size: int
+    used: float
+
+
+class FeatureStore:
+    """Segment features and audio facts in a folder, by content."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def features_path(self, recipe: Mapping[str, Any], digest: str) -> Path:
+        """Return where the features of one utterance and channel lie, or will."""
+        return self._folder(recipe) / digest[:2] / f"{digest}.safetensors"
+
+    def read_features(self, recipe: Mapping[str, Any], digest: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return ``(segment, feature)`` and ``(segment, 2)`` times in seconds, or None where they are not kept."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.features_path(recipe, digest)
+        try:
+            kept = load_file(path)
+            return kept["features"], kept["times"]
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, KeyError):
+            # Only a failing disk or another program leaves such a file: it is computed anew.
+            path.unlink(missing_ok=True)
+            return None
+
+    def write_features(self, recipe: Mapping[str, Any], digest: str, features: np.ndarray, times: np.ndarray) -> None:
+        """Keep the features of one utterance and channel.
+
+        Raises:
+            BserkitError: the disk is full or the folder cannot be written to.
+        """
+        from safetensors.numpy import save
+
+        self._describe(recipe)
+        tensors = {"features": np.ascontiguousarray(features), "times": np.ascontiguousarray(times)}
+        self._write(self.features_path(recipe, digest), save(tensors))
+
+    def has(self, recipe: Mapping[str, Any], digest: str) -> bool:
+        """Say whether the features of one utterance and channel are kept."""
+        return self.features_path(recipe, digest).exists()
+
+    def touch(self, recipe: Mapping[str, Any]) -> None:
+        """Note that a recipe was used, for pruning by age."""
+        note = self._folder(recipe) / "recipe.json"
+        if note.exists():
+            note.touch()
+
+    def facts(self, digest: str, find_out: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the facts kept about one utterance's audio, finding them out the first time."""
+        path = self.root / f"audio-{FORMAT}" / digest[:2] / f"{digest}.json"
+        try:
+            facts: dict[str, Any] = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            facts = find_out()
+            self._write(path, json.dumps(facts).encode())
+        return facts
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what is kept, a recipe at a time, the most recently used first."""
+        found = []
+        for note in (self.root / f"features-{FORMAT}").glob("*/recipe.json"):
+            sizes = [path.stat().st_size for path in note.parent.glob("*/*.safetensors")]
+            found.append(
+                Entry(note.parent, json.loads(note.read_bytes()), len(sizes), sum(sizes), note.stat().st_mtime)
+            )
+        yield from sorted(found, key=lambda entry: -entry.used)
+
+    def prune(self, older_than_days: float = 0.0) -> tuple[int, int]:
+        """Delete every recipe's features that were not used for so long; return how many files and bytes that freed."""
+        limit = time.time() - 86400 * older_than_days
+        files = size = 0
+        for entry in list(self.entries()):
+            if entry.used <= limit:
+                shutil.rmtree(entry.folder, ignore_errors=True)
+                files, size = files + entry.files, size + entry.size
+        for left_over in self.root.rglob("*.partial"):
+            if left_over.stat().st_mtime <= min(limit, time.time() - 3600):
+                left_over.unlink(missing_ok=True)
+        return files, size
+
+    def _folder(self, recipe: Mapping[str, Any]) -> Path:
+        canonical = json.dumps(recipe, sort_keys=True).encode()
+        return self.root / f"features-{FORMAT}" / hashlib.sha256(canonical).hexdigest()[:20]
+
+    def _describe(self, recipe: Mapping[str, Any]) -> None:
+        note = self._folder(recipe) / "recipe.json"
+        if not note.exists():
+            self._write(note, json.dumps(recipe, sort_keys=True, indent=1).encode())
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise BserkitError(
+                f"The feature store {self.root} cannot be written to: {error.strerror}. "
+                + ("Make room (bserkit cache prune) or choose" if full else "Choose")
+                + " another folder with --cache DIR. What is kept stays kept; the same command goes on from there."
+            ) from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whenever the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def default_folder() -> Path:
+    """Return where features are kept where nothing else is asked for: the user's own cache folder."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("bserkit")
