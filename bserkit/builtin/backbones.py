@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from bserkit import Backbone, BserkitError, UsageError, hookimpl
-from bserkit.errors import nearest
 
 if TYPE_CHECKING:
     import torch
-    from torchvision.models import WeightsEnum
 
 
 class _TorchvisionBackbone(Backbone):
@@ -39,7 +37,9 @@ class _TorchvisionBackbone(Backbone):
 
     def picture_size(self) -> int:
         """Return the side of the square picture that the network reads, pixels."""
-        return int(_published(self.architecture()).transforms().crop_size[0])
+        from bserkit.builtin import networks
+
+        return int(networks.publication(self.architecture()).transforms().crop_size[0])
 
     def weights_digest(self) -> str:
         """Name the weights: the file's SHA-256, or the seed and the torch version that draw them."""
@@ -65,7 +65,7 @@ class _TorchvisionBackbone(Backbone):
         else:
             network = networks.trained(self.architecture(), self._file(), described=self.spec)
         self._cut(network)
-        transforms = _published(self.architecture()).transforms()
+        transforms = networks.publication(self.architecture()).transforms()
         reader = networks.PlaneReader(self.picture_size(), self.picture, transforms.mean, transforms.std)
         return networks.Embedding(reader, network).to(device).eval()
 
@@ -132,19 +132,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _published(architecture: str) -> WeightsEnum:
-    """Return torchvision's record of the weights that it publishes for a network."""
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if architecture not in known:
-        raise UsageError(
-            f"torchvision has no classification network {architecture!r}{nearest(architecture, known)}. "
-            f"Known: {', '.join(known)}."
-        )
-    return models.get_model_weights(architecture).DEFAULT
-
-
 def _imagenet_file(backbone: _TorchvisionBackbone) -> Path:
     """Return torchvision's own weights file, downloading it if it is not there yet.
 
@@ -153,7 +140,9 @@ def _imagenet_file(backbone: _TorchvisionBackbone) -> Path:
     """
     import torch
 
-    url = _published(backbone.architecture()).url
+    from bserkit.builtin import networks
+
+    url = networks.publication(backbone.architecture()).url
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

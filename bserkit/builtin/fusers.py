@@ -49,18 +49,10 @@ class TwoStage(Fuser):
             for channel, features in views.features.items()
         }
         channels_of = views.channels_of()
-        known = set(views.speakers.tolist()) - {""}
-        if len(estimators) == 1:
-            return _FittedScores(estimators, _equal_weights(channels_of))
-        if len(known) < 3 or "" in views.speakers:
-            why = (
-                "some training items name no speaker"
-                if "" in views.speakers
-                else f"only {len(known)} training speakers"
-            )
-            note = f"fusion weights were not searched but set equal: {why}, and inner groups need three or more"
-            return _FittedScores(estimators, _equal_weights(channels_of), notes=(note,))
         group_of = speaker_groups(views.speakers, self.inner_groups)
+        if obstacle := _obstacle(views, group_of):
+            note = f"fusion weights were not searched but set equal: {obstacle}"
+            return _FittedScores(estimators, _equal_weights(channels_of), notes=(note,))
         scores = {
             channel: _out_of_group_scores(views, channel, group_of, make_classifier) for channel in views.features
         }
@@ -225,6 +217,17 @@ def _fuse(
         for transform, channels in channels_of.items()
     }
     return transforms, _weighted(transforms.values(), [weights.get(transform, 1.0) for transform in transforms])
+
+
+def _obstacle(views: Views, group_of: np.ndarray) -> str:
+    """Say why no search can be done on these inner groups, if so."""
+    if "" in views.speakers:
+        return "some training items name no speaker"
+    if (speakers := len(np.unique(views.speakers))) < 3:
+        return f"only {speakers} training speakers, and inner groups need three or more"
+    if any(len(np.unique(views.labels[group_of != group])) < 2 for group in np.unique(group_of)):
+        return "an inner group of training speakers leaves a single class to learn from"
+    return ""
 
 
 def _out_of_group_scores(

@@ -15,6 +15,8 @@ from bserkit import speaker_groups
 #: The costs that a search compares, and the inner speaker groups it compares them on.
 SEARCHED_COSTS = (0.01, 0.1, 1.0, 10.0)
 SEARCH_GROUPS = 5
+#: How far from the optimum the solver may stop: near enough for the order of items to change no decision.
+TOLERANCE = 1e-5
 
 
 class LinearSVM(ClassifierMixin, BaseEstimator):
@@ -97,7 +99,7 @@ def _one_against_rest(
     for cost in costs:
         machines[cost] = []
         for name in classes:
-            machine = SVC(kernel="precomputed", C=cost, cache_size=500).fit(gram, y == name)
+            machine = SVC(kernel="precomputed", C=cost, tol=TOLERANCE, cache_size=500).fit(gram, y == name)
             weights = np.zeros(len(y), dtype=np.float64)
             weights[machine.support_] = machine.dual_coef_[0]
             machines[cost].append((weights, float(machine.intercept_[0])))

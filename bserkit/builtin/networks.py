@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torchvision
 from torch import Tensor, nn
+from torchvision import models
 
-from bserkit.errors import BserkitError
+from bserkit.errors import BserkitError, UsageError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torchvision.models import WeightsEnum
 
 #: How many classes ImageNet has: what marks a network's last layer.
 _IMAGENET_CLASSES = 1000
@@ -74,6 +76,21 @@ def interpolation(length: int, size: int, like: Tensor) -> Tensor:
     return matrix.to(like.dtype)
 
 
+def publication(architecture: str) -> WeightsEnum:
+    """Return torchvision's record of the weights that it publishes for a network.
+
+    Raises:
+        UsageError: torchvision has no such classification network.
+    """
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise UsageError(
+            f"torchvision has no classification network {architecture!r}{nearest(architecture, known)}. "
+            f"Known: {', '.join(known)}."
+        )
+    return models.get_model_weights(architecture).DEFAULT
+
+
 def untrained(architecture: str, seed: int) -> nn.Module:
     """Return a network with the initial values that the seed draws, leaving the global generator as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -83,8 +100,7 @@ def untrained(architecture: str, seed: int) -> nn.Module:
 
 def published(architecture: str) -> nn.Module:
     """Return a network with torchvision's own weights, which have been downloaded before."""
-    weights = torchvision.models.get_model_weights(architecture).DEFAULT
-    network: nn.Module = torchvision.models.get_model(architecture, weights=weights)
+    network: nn.Module = models.get_model(architecture, weights=publication(architecture))
     return network
 
 
@@ -122,8 +138,12 @@ def trained(architecture: str, path: Path, described: str) -> nn.Module:
 
 
 def shapes_only(architecture: str) -> nn.Module:
-    """Return a network without values, at no cost."""
-    with torch.device("meta"):
+    """Return a network for its shapes, at no cost where it can be built without values."""
+    try:
+        with torch.device("meta"):
+            return _build(architecture)
+    except NotImplementedError:
+        # RegNets compute their widths with tensors.
         return _build(architecture)
 
 
@@ -144,10 +164,11 @@ def cut_before_classes(network: nn.Module) -> int:
 
 
 def _build(architecture: str) -> nn.Module:
+    publication(architecture)
     with warnings.catch_warnings():
         # Two architectures announce a change of their default initialisation; the seed pins what is drawn here.
         warnings.simplefilter("ignore", FutureWarning)
-        network: nn.Module = torchvision.models.get_model(architecture, weights=None)
+        network: nn.Module = models.get_model(architecture, weights=None)
     return network
 
 

@@ -1,0 +1,272 @@
+"""What tests of several folders share: real speech where it is there, a small corpus, the command line, its record."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+SAMPLE_RATE = 16000
+SPEAKERS = ("ann", "bob", "cat", "dan")
+#: How many takes each speaker has of each emotion: not the same number, so that accuracy and UAR differ.
+TAKES = {"calm": 4, "glad": 3, "mad": 2}
+
+#: Backbone ``band-means``: no network, so a run takes seconds. With BAND_MEANS_PAUSE it waits so many seconds after
+#: every batch but the first of its process, so that a test can break the work off half-way.
+BAND_MEANS = '''
+import itertools
+import os
+import time
+
+from bserkit import Backbone, hookimpl
+
+
+class BandMeans(Backbone):
+    """No network at all: the mean of each mel band of each plane."""
+
+    name = "band-means"
+    bands: int = 64
+
+    def weights_digest(self):
+        return "none"
+
+    def feature_size(self):
+        return 3 * self.bands
+
+    def load(self, device):
+        import torch
+
+        means = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((self.bands, 1)), torch.nn.Flatten()).to(device)
+        if pause := float(os.environ.get("BAND_MEANS_PAUSE", "0")):
+            batches = itertools.count()
+            means.register_forward_pre_hook(lambda *_: time.sleep(pause) if next(batches) else None)
+        return means
+
+
+@hookimpl
+def bserkit_backbones():
+    return [BandMeans]
+'''
+
+#: Pooler ``unlucky``: fails half-way through whatever uses it.
+UNLUCKY = '''
+from bserkit import Pooler, hookimpl
+
+
+class Unlucky(Pooler):
+    """Never pools anything."""
+
+    name = "unlucky"
+
+    def pool(self, segments):
+        raise ValueError("no such luck")
+
+
+@hookimpl
+def bserkit_poolers():
+    return [Unlucky]
+'''
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real corpora and weights; without it, tests of real speech are skipped."""
+    folder = (Path(__file__).parents[1] / os.environ.get("BSERKIT_SHARED", "../shared")).resolve()
+    if not (folder / "corpora").is_dir() or not (folder / "weights").is_dir():
+        pytest.skip(f"there is no real speech: {folder} has no corpora and weights (BSERKIT_SHARED names the folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plugins_dir(tmp_path_factory):
+    """A plugins folder with the backbone ``band-means`` and the pooler ``unlucky``."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "band_means.py").write_text(BAND_MEANS)
+    (folder / "unlucky.py").write_text(UNLUCKY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fast(plugins_dir):
+    """Options that choose the backbone without a network."""
+    return ("--plugins-dir", str(plugins_dir), "--backbone", "band-means")
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory):
+    """The feature store that tests share, so that features are computed once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def start_cli(feature_cache):
+    """Start ``bserkit ARGUMENTS`` in a process of its own; nothing of the caller's set-up reaches it but HOME."""
+
+    def start(*arguments, cwd, cache=None, env=None):
+        own = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("BSERKIT_", "MLFLOW_")) and key not in {"FORCE_COLOR", "TORCH_HOME"}
+        }
+        own |= {"BSERKIT_CACHE": str(cache or feature_cache)} | (env or {})
+        command = [str(Path(sys.executable).with_name("bserkit")), *map(str, arguments)]
+        return subprocess.Popen(command, cwd=cwd, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finish_cli():
+    """Wait for a started command and return its exit code and all it said."""
+
+    def finish(process):
+        try:
+            stdout, stderr = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    return finish
+
+
+@pytest.fixture(scope="session")
+def run_cli(start_cli, finish_cli):
+    """Run ``bserkit ARGUMENTS`` in the folder ``cwd`` and return its exit code and all it said."""
+    return lambda *arguments, **settings: finish_cli(start_cli(*arguments, **settings))
+
+
+@pytest.fixture
+def cli(run_cli, tmp_path):
+    """Run ``bserkit ARGUMENTS`` in the test's own empty folder."""
+    return functools.partial(run_cli, cwd=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """The folder of a stereo corpus, 36 files of four speakers, whose three emotions can be told apart, but not well."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "wav").mkdir()
+    rows = []
+    for speaker, speaker_name in enumerate(SPEAKERS):
+        for emotion, (emotion_name, takes) in enumerate(TAKES.items()):
+            for take in range(takes):
+                name = f"wav/{speaker_name}-{emotion_name}-{take}.wav"
+                soundfile.write(folder / name, _voice(speaker, emotion, take), SAMPLE_RATE, "PCM_16")
+                rows.append((name, emotion_name, speaker_name))
+    _write_manifest(folder / "manifest.csv", rows)
+    return folder
+
+
+def _voice(speaker, emotion, take):
+    generator = np.random.default_rng((speaker, emotion, take))
+    time = np.arange(int((0.9 + 0.1 * take) * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = 200 + 50 * speaker + 40 * emotion + 30 * generator.normal()
+    tone = np.sign(np.sin(2 * np.pi * pitch * time)) * (1 + 0.3 * np.sin(2 * np.pi * (2 + emotion) * time))
+    stereo = 0.2 * np.stack([tone, 0.7 * np.roll(tone, 3 + speaker)], axis=1)
+    return (stereo + generator.normal(0, 0.05, stereo.shape)).clip(-0.99, 0.99)
+
+
+def _write_manifest(path, rows, columns=("path", "label", "speaker")):
+    """Write a csv manifest and return its path."""
+    path.write_text("\n".join(",".join(row) for row in [columns, *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def rows(corpus):
+    """The lines of the corpus's manifest: path, label, speaker."""
+    lines = (corpus / "manifest.csv").read_text().splitlines()[1:]
+    return [tuple(line.split(",")) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def manifest(corpus):
+    """Write a manifest with rows of one's own beside the corpus's and return its path."""
+    return lambda name, rows, **settings: _write_manifest(corpus / name, rows, **settings)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """A working folder whose ``mlruns`` tests share; it takes seconds to make one."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="session")
+def read_run():
+    """Read what MLflow's database keeps of the run that a command reports, or of the run of that id."""
+
+    def read(folder, run):
+        if not isinstance(run, str):
+            run = re.search(r"(?:^Run |run=)([0-9a-f]{32})", run.stdout, re.MULTILINE)[1]
+        with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database:
+
+            def ask(query):
+                return database.execute(query, (run,)).fetchall()
+
+            ((status, name, uri, experiment),) = ask(
+                "SELECT status, runs.name, artifact_uri, experiments.name FROM runs JOIN experiments "
+                "ON runs.experiment_id = experiments.experiment_id WHERE run_uuid = ?"
+            )
+            params = ask("SELECT key, value FROM params WHERE run_uuid = ?")
+            tags = ask("SELECT key, value FROM tags WHERE run_uuid = ?")
+            metrics = ask("SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step")
+            datasets = ask(
+                "SELECT name, digest, dataset_source FROM datasets JOIN inputs ON source_id = dataset_uuid "
+                "WHERE destination_id = ?"
+            )
+        steps = {}
+        for key, step, value in metrics:
+            steps.setdefault(key, []).append((step, value))
+        return SimpleNamespace(
+            id=run,
+            status=status,
+            name=name,
+            experiment=experiment,
+            params=params,
+            tags=dict(tags),
+            steps=steps,
+            metrics={key: values[0][1] for key, values in steps.items() if [step for step, _ in values] == [0]},
+            datasets=datasets,
+            artifacts=Path(uri.removeprefix("file://")),
+        )
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def runs_of(read_run):
+    """Read every run of an experiment, the oldest first."""
+
+    def read(folder, experiment):
+        with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database:
+            found = database.execute(
+                "SELECT run_uuid FROM runs JOIN experiments ON runs.experiment_id = experiments.experiment_id "
+                "WHERE experiments.name = ? ORDER BY start_time",
+                (experiment,),
+            ).fetchall()
+        return [read_run(folder, run) for (run,) in found]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def first(run_cli, corpus, fast, lab):
+    """The first run on the corpus, with every other default: the run that others are compared with."""
+    return run_cli("run", corpus / "manifest.csv", *fast, cwd=lab)
+
+
+@pytest.fixture(scope="session")
+def first_run(read_run, first, lab):
+    """What MLflow keeps of the first run."""
+    assert first.returncode == 0, first.stderr
+    return read_run(lab, first)

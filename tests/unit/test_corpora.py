@@ -1,0 +1,448 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
+from bserkit.corpus import audio_files, find_reader, read_corpus
+from bserkit.plugins import load_plugins
+
+PLUGINS = load_plugins(outside=False)
+READERS = [PLUGINS.make(CorpusReader, name) for name in PLUGINS.of_kind("corpus")]
+
+
+class Listed(CorpusReader):
+    name = "listed"
+    table: Any
+
+    def read(self, root):
+        return self.table
+
+
+class Eager(CorpusReader):
+    name = "eager"
+
+    def recognises(self, root):
+        return True
+
+    def read(self, root):
+        return CorpusTable([])
+
+
+def tree(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.full((40, 2), 0.1), 16000)
+    return root
+
+
+def read(root, spec):
+    return read_corpus(root, PLUGINS.make(CorpusReader, spec))
+
+
+def rows(corpus):
+    return [(item, one.label, one.speaker) for item, one in zip(corpus.items, corpus.utterances, strict=True)]
+
+
+def reasons(corpus):
+    return {one.item: one.reason for one in corpus.skipped}
+
+
+def manifest(folder, text, name="list.csv", encoding="utf-8"):
+    tree(folder, "a.wav", "deep/b.wav")
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+EMOVO = ("f1/dis-f1-b1.wav", "f1/gio-f1-b2.wav", "f1/neu-f1-l1.wav", "m2/pau-m2-n5.wav", "m2/rab-m2-d1.wav",
+         "m2/sor-m2-l4.wav", "m3/tri-m3-b3.wav")  # fmt: skip
+URDU = ("Angry/SM1_F10_A010.wav", "Happy/SF2_F1_H03.wav", "Neutral/SM5_F2_N011.wav", "Sad/SM27_F9_S090.wav")
+EMODB = ("wav/03a01Wa.wav", "wav/03a02La.wav", "wav/08b03Ea.wav", "wav/08b09Ab.wav", "wav/10a01Fa.wav",
+         "wav/16a07Td.wav", "wav/16b10N.wav")  # fmt: skip
+RAVDESS = ("Actor_01/03-01-01-01-01-01-01.wav", "Actor_01/03-01-02-01-01-01-01.wav",
+           "Actor_02/03-01-05-02-02-02-02.wav", "Actor_02/03-01-08-01-02-01-02.wav")  # fmt: skip
+
+
+def test_emovo_is_read_from_its_file_names(tmp_path):
+    corpus = read(tree(tmp_path, *EMOVO), "emovo")
+    assert rows(corpus) == [
+        ("f1/dis-f1-b1.wav", "disgust", "f1"),
+        ("f1/gio-f1-b2.wav", "joy", "f1"),
+        ("f1/neu-f1-l1.wav", "neutral", "f1"),
+        ("m2/pau-m2-n5.wav", "fear", "m2"),
+        ("m2/rab-m2-d1.wav", "anger", "m2"),
+        ("m2/sor-m2-l4.wav", "surprise", "m2"),
+        ("m3/tri-m3-b3.wav", "sadness", "m3"),
+    ]
+    assert corpus.skipped == ()
+
+
+def test_urdu_is_read_from_its_file_names(tmp_path):
+    corpus = read(tree(tmp_path, *URDU), "urdu")
+    assert [row[1:] for row in rows(corpus)] == [
+        ("angry", "SM1"),
+        ("happy", "SF2"),
+        ("neutral", "SM5"),
+        ("sad", "SM27"),
+    ]
+
+
+def test_emodb_is_read_from_its_file_names(tmp_path):
+    corpus = read(tree(tmp_path, *EMODB), "emodb")
+    assert [row[1:] for row in rows(corpus)] == [
+        ("anger", "03"), ("boredom", "03"), ("disgust", "08"), ("fear", "08"),
+        ("happiness", "10"), ("sadness", "16"), ("neutral", "16"),
+    ]  # fmt: skip
+
+
+def test_ravdess_is_read_from_its_file_names(tmp_path):
+    corpus = read(tree(tmp_path, *RAVDESS), "ravdess")
+    assert [row[1:] for row in rows(corpus)] == [
+        ("neutral", "actor01"), ("calm", "actor01"), ("angry", "actor02"), ("surprised", "actor02"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".WAV", ".flac"])
+def test_the_file_ending_does_not_matter_to_a_naming_scheme(tmp_path, suffix):
+    tree(tmp_path, "f1/dis-f1-b1" + suffix)
+    assert rows(read(tmp_path, "emovo")) == [("f1/dis-f1-b1" + suffix, "disgust", "f1")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "good", "bad", "reason"),
+    [
+        ("emovo", EMOVO, "f1/dis_f1_b1.wav", "its name is not EMOTION-SPEAKER-SENTENCE, such as rab-f1-b1"),
+        ("emovo", EMOVO, "f1/dis-f1-b1-copy.wav", "its name is not EMOTION-SPEAKER-SENTENCE, such as rab-f1-b1"),
+        ("emovo", EMOVO, "f1/xyz-f1-b1.wav", "unknown emotion code 'xyz'; known: dis, gio, neu, pau, rab, sor, tri"),
+        ("emovo", EMOVO, "f1/dis-m2-b1.wav", "its name says speaker m2, its folder f1"),
+        ("urdu", URDU, "Sad/angry.wav", "its name is not SPEAKER_FILE_EMOTION, such as SM1_F10_A010"),
+        ("urdu", URDU, "Sad/SM1_F10_A011.wav", "its name says emotion A, its folder Sad"),
+        ("urdu", URDU, "more/SM1_F10_X011.wav", "unknown emotion code 'X'; known: A, H, N, S"),
+        ("emodb", EMODB, "wav/03a01.wav", "its name is not speaker, text, emotion and version, such as 03a01Fa"),
+        ("emodb", EMODB, "wav/03a01Xa.wav", "unknown emotion code 'X'; known: W, L, E, A, F, T, N"),
+        ("ravdess", RAVDESS, "Actor_01/03-01-05-01-01-01-02.wav", "its name says actor 02, its folder Actor_01"),
+        ("ravdess", RAVDESS, "Actor_01/03-01-09-01-01-01-01.wav", "unknown emotion code '09'; known: 01, 02, 03, "
+         "04, 05, 06, 07, 08"),
+        ("ravdess", RAVDESS, "Actor_01/angry.wav", "its name is not seven two-digit fields, such as "
+         "03-01-06-01-02-01-12"),
+    ],
+)  # fmt: skip
+def test_a_file_whose_name_does_not_fit_is_listed_as_skipped_with_the_reason(tmp_path, spec, good, bad, reason):
+    corpus = read(tree(tmp_path, *good, bad), spec)
+    assert reasons(corpus) == {bad: reason}
+    assert len(corpus.utterances) == len(good)
+
+
+@pytest.mark.parametrize(
+    ("spec", "emotion_codes"),
+    [("ravdess", ["01"]), ("ravdess:vocal=speech", ["01"]), ("ravdess:vocal=song", ["02"]),
+     ("ravdess:vocal=both", ["01", "02"])],
+)  # fmt: skip
+def test_ravdess_reads_the_vocal_channel_that_is_asked_for(tmp_path, spec, emotion_codes):
+    tree(tmp_path, *(f"Actor_0{actor}/03-0{vocal}-05-01-01-01-0{actor}.wav" for actor in (1, 2) for vocal in (1, 2)))
+    corpus = read(tmp_path, spec)
+    assert sorted({one.path.name[3:5] for one in corpus.utterances}) == emotion_codes
+    assert len(corpus.utterances) + len(corpus.skipped) == 4
+    for reason in reasons(corpus).values():
+        assert re.fullmatch(
+            r"its vocal channel is (song|speech); .* is read \(--corpus ravdess:vocal=both .*\)", reason
+        )
+
+
+def test_a_copy_of_ravdess_inside_itself_is_read_once(tmp_path):
+    copy = tuple(f"audio_speech_actors_01-24/{name}" for name in RAVDESS)
+    corpus = read(tree(tmp_path, *copy, *RAVDESS), "ravdess")
+    assert [item for item, _, _ in rows(corpus)] == list(RAVDESS)
+    assert reasons(corpus) == {
+        there: f"the corpus has it already: {here}" for there, here in zip(copy, RAVDESS, strict=True)
+    }
+
+
+def test_a_mislabelled_copy_does_not_displace_the_ravdess_file_itself(tmp_path):
+    corpus = read(tree(tmp_path, *RAVDESS, "Actor_02/03-01-01-01-01-01-01.wav"), "ravdess")
+    assert [item for item, _, _ in rows(corpus)] == list(RAVDESS)
+    assert reasons(corpus) == {
+        "Actor_02/03-01-01-01-01-01-01.wav": "its name says actor 01, its folder Actor_02",
+    }
+
+
+def test_folders_takes_the_first_folder_as_the_label(tmp_path):
+    corpus = read(tree(tmp_path, "joy/x/1.wav", "joy/2.wav", "fear/3.wav"), "folders")
+    assert rows(corpus) == [("fear/3.wav", "fear", ""), ("joy/2.wav", "joy", ""), ("joy/x/1.wav", "joy", "")]
+
+
+def test_a_file_outside_any_class_folder_is_skipped(tmp_path):
+    corpus = read(tree(tmp_path, "joy/1.wav", "stray.wav"), "folders")
+    assert reasons(corpus) == {"stray.wav": "it lies in no class's folder"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "speaker"),
+    [
+        (r"folders:speaker=s\d+", "s12"),
+        (r"folders:speaker=s(\d+)", "12"),
+        (r"folders:speaker=^[^/]+/([^/]+)/", "take"),
+        (r'folders:speaker="s\d{1,1}"', "s1"),
+        (r"folders:speaker=(x)?s12", ""),
+    ],
+)
+def test_the_speaker_is_what_the_expression_finds_or_its_first_group(tmp_path, spec, speaker):
+    corpus = read(tree(tmp_path, "joy/take/s12-a.wav"), spec)
+    assert corpus.speakers == (speaker,)
+
+
+def test_a_file_without_the_speaker_asked_for_is_skipped(tmp_path):
+    corpus = read(tree(tmp_path, "joy/s1.wav", "joy/x.wav"), r"folders:speaker=s\d")
+    assert reasons(corpus) == {"joy/x.wav": r"speaker=s\d finds nothing in its path"}
+
+
+def test_a_speaker_that_is_not_a_regular_expression_is_refused():
+    with pytest.raises(UsageError, match=r"speaker=\(: it is not a regular expression: .*unterminated"):
+        PLUGINS.make(CorpusReader, "folders:speaker=(")
+
+
+def test_a_manifest_gives_path_label_and_speaker(tmp_path):
+    corpus = read(manifest(tmp_path, "path,label,speaker\na.wav,joy,s1\ndeep/b.wav,fear,s2\n"), "csv")
+    assert rows(corpus) == [("a.wav", "joy", "s1"), ("deep/b.wav", "fear", "s2")]
+    assert [one.end for one in corpus.utterances] == [None, None]
+
+
+def test_a_manifest_may_have_its_columns_in_any_order_and_more_of_them(tmp_path):
+    corpus = read(manifest(tmp_path, "note, speaker ,label,path\nx,s1, joy ,a.wav\n"), "csv")
+    assert rows(corpus) == [("a.wav", "joy", "s1")]
+
+
+def test_a_manifest_may_begin_with_a_byte_order_mark(tmp_path):
+    corpus = read(manifest(tmp_path, "path,label,speaker\na.wav,joy,s1\n", encoding="utf-8-sig"), "csv")
+    assert rows(corpus) == [("a.wav", "joy", "s1")]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_manifest_may_end_its_lines_in_any_way(tmp_path, line_end):
+    lines = ["path,label,speaker", "a.wav,joy,s1", "deep/b.wav,fear,s2"]
+    assert len(read(manifest(tmp_path, line_end.join(lines)), "csv").utterances) == 2
+
+
+def test_a_manifest_named_tsv_is_tab_separated(tmp_path):
+    path = manifest(tmp_path, "path\tlabel\tspeaker\na.wav\tjoy, mild\ts1\n", name="list.TSV")
+    assert rows(read(path, "csv")) == [("a.wav", "joy, mild", "s1")]
+
+
+def test_a_manifest_that_is_not_utf8_is_refused(tmp_path):
+    path = manifest(tmp_path, "path,label,speaker\na.wav,Ärger,s1\n", encoding="latin-1")
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
+        read(path, "csv")
+
+
+def test_a_manifest_without_its_columns_is_refused_with_what_it_has_and_needs(tmp_path):
+    path = manifest(tmp_path, "path,lable,speaker\na.wav,joy,s1\n")
+    with pytest.raises(UsageError) as caught:
+        read(path, "csv")
+    message = str(caught.value)
+    assert "lacks the column label (did you mean 'lable'?); it has path, lable, speaker" in message
+    assert "Needed: path, label, speaker; optional: start, end, session, split" in message
+
+
+def test_an_empty_manifest_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="it has no header"):
+        read(manifest(tmp_path, ""), "csv")
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "nan", "inf", "1:30", "1;5"])
+@pytest.mark.parametrize("column", ["start", "end"])
+def test_seconds_that_are_none_are_refused_with_their_line(tmp_path, column, text):
+    path = manifest(tmp_path, f"path,label,speaker,{column}\na.wav,joy,s1,\na.wav,joy,s1,{text}\n")
+    with pytest.raises(UsageError, match=f"line 3: {column} is '{re.escape(text)}'; expected seconds"):
+        read(path, "csv")
+
+
+@pytest.mark.parametrize(("start", "end"), [("1", "1"), ("2", "1"), ("", "0")])
+def test_a_stretch_that_ends_before_it_begins_is_refused(tmp_path, start, end):
+    path = manifest(tmp_path, f"path,label,speaker,start,end\na.wav,joy,s1,{start},{end}\n")
+    with pytest.raises(UsageError, match=r"line 2: end .* s is not after start"):
+        read(path, "csv")
+
+
+def test_a_manifest_gives_stretches_sessions_and_splits(tmp_path):
+    path = manifest(
+        tmp_path,
+        "path,label,speaker,start,end,session,split\n"
+        "a.wav,joy,s1,0.5,1.25,day1,train\n"
+        "a.wav,joy,s1,,0.5,day1,val\n"
+        "deep/b.wav,joy,s1,2,,,\n",
+    )
+    corpus = read(path, "csv")
+    assert [(one.start, one.end, one.session, one.split) for one in corpus.utterances] == [
+        (0.0, 0.5, "day1", "val"),
+        (0.5, 1.25, "day1", "train"),
+        (2.0, None, "", ""),
+    ]
+    assert corpus.items == ["a.wav#0-0.5", "a.wav#0.5-1.25", "deep/b.wav#2-"]
+
+
+def test_lines_without_a_file_or_a_label_are_skipped_with_their_number(tmp_path):
+    path = manifest(tmp_path, "path,label,speaker\nnone.wav,joy,s1\na.wav,,s1\n,joy,s1\ndeep,joy,s1\na.wav,joy,s1\n")
+    assert reasons(read(path, "csv")) == {
+        "line 2": "there is no file 'none.wav'",
+        "line 3": "it has no label",
+        "line 4": "there is no file ''",
+        "line 5": "there is no file 'deep'",
+    }
+
+
+def test_paths_in_a_manifest_begin_where_it_lies(tmp_path, monkeypatch):
+    (tmp_path / "lists").mkdir()
+    tree(tmp_path, "sound/a.wav")
+    path = tmp_path / "lists" / "list.csv"
+    path.write_text("path,label,speaker\n../sound/a.wav,joy,s1\n")
+    monkeypatch.chdir(tmp_path)
+    corpus = read(Path("lists/list.csv"), "csv")
+    assert corpus.utterances[0].path == (tmp_path / "sound" / "a.wav").resolve()
+
+
+def test_an_absolute_path_in_a_manifest_stands_for_itself(tmp_path):
+    sound = tree(tmp_path / "elsewhere", "c.wav") / "c.wav"
+    path = manifest(tmp_path / "here", f"path,label,speaker\n{sound},joy,\n")
+    corpus = read(path, "csv")
+    assert rows(corpus) == [(sound.resolve().as_posix(), "joy", "")]
+
+
+@pytest.mark.parametrize("spec", ["emovo", "urdu", "emodb", "ravdess", "folders"])
+def test_a_reader_of_folders_refuses_a_file(tmp_path, spec):
+    with pytest.raises(UsageError, match=f"The reader {spec} reads a folder; .* is none"):
+        read(manifest(tmp_path, "x"), spec)
+
+
+def test_the_reader_of_manifests_refuses_a_folder(tmp_path):
+    with pytest.raises(UsageError, match="The reader csv reads a manifest, a file"):
+        read(tmp_path, "csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(EMOVO, "emovo"), (URDU, "urdu"), (EMODB, "emodb"), (RAVDESS, "ravdess")]
+)
+def test_each_corpus_is_recognised_by_its_reader_alone(tmp_path, names, expected):
+    assert find_reader(tree(tmp_path, *names), READERS).name == expected
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.tsv", "LIST.CSV"])
+def test_a_manifest_is_recognised_by_its_ending(tmp_path, name):
+    assert find_reader(manifest(tmp_path, "path,label,speaker\n", name=name), READERS).name == "csv"
+
+
+def test_a_corpus_is_recognised_in_spite_of_one_odd_file_in_ten(tmp_path):
+    tree(tmp_path, *(f"f1/dis-f1-b{take}.wav" for take in range(9)), "odd.wav")
+    assert find_reader(tmp_path, READERS).name == "emovo"
+    tree(tmp_path, "odder.wav")
+    with pytest.raises(UsageError, match="No reader recognises"):
+        find_reader(tmp_path, READERS)
+
+
+@pytest.mark.parametrize("names", [(), ("joy/1.wav", "fear/2.wav")])
+def test_a_layout_that_nobody_recognises_is_refused_with_the_ways_out(tmp_path, names):
+    with pytest.raises(UsageError) as caught:
+        find_reader(tree(tmp_path, *names), READERS)
+    message = str(caught.value)
+    assert "--corpus NAME (csv, emodb, emovo, folders, ravdess, urdu)" in message
+    assert "folders:speaker=REGEX" in message
+    assert "path, label, speaker" in message
+
+
+def test_a_layout_that_several_recognise_is_refused_with_their_names(tmp_path):
+    with pytest.raises(UsageError, match=r"in several ways: emovo, eager\. Choose one with --corpus NAME"):
+        find_reader(tree(tmp_path, *EMOVO), [*(one for one in READERS if one.name == "emovo"), Eager()])
+
+
+@pytest.mark.parametrize("use", [lambda root: find_reader(root, READERS), lambda root: read_corpus(root, Eager())])
+def test_a_corpus_that_is_not_there_is_refused(tmp_path, use):
+    with pytest.raises(UsageError, match=r"There is no corpus at .*nowhere: no such file or folder"):
+        use(tmp_path / "nowhere")
+
+
+def test_a_corpus_without_one_usable_utterance_is_refused_with_reasons(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UsageError, match=r"The reader emovo found no utterance in .*x\.wav: its name is not EMOTION"):
+        read(tree(tmp_path, "x.wav"), "emovo")
+    with pytest.raises(UsageError, match="There is no audio file in it"):
+        read(empty, "folders")
+
+
+def test_hidden_files_and_other_files_are_no_audio(tmp_path):
+    tree(tmp_path, "joy/1.wav", "joy/._1.wav", "joy/.hidden.wav")
+    (tmp_path / "joy" / "notes.txt").write_text("no audio")
+    (tmp_path / "joy" / "folder.wav").mkdir()
+    assert [path.name for path in audio_files(tmp_path)] == ["1.wav"]
+
+
+def test_a_corpus_is_read_alike_through_a_link_and_a_relative_path(tmp_path, monkeypatch):
+    tree(tmp_path / "real", *EMOVO)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    assert read(Path("link"), "emovo").items == read(tmp_path / "real", "emovo").items == list(EMOVO)
+
+
+STRETCHES = st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.none() | st.integers(4, 6))
+
+
+@settings(deadline=None)
+@given(st.lists(STRETCHES, min_size=1, unique=True).flatmap(lambda one: st.tuples(st.just(one), st.permutations(one))))
+def test_a_corpus_has_one_order_whatever_order_its_files_come_in(orders):
+    root = Path(__file__).parent
+    first, second = (
+        read_corpus(
+            root,
+            Listed(table=CorpusTable([Utterance(root / name, "joy", "s", start, end) for name, start, end in order])),
+        )
+        for order in orders
+    )
+    assert first.utterances == second.utterances
+    assert first.items == second.items
+
+
+@settings(deadline=None)
+@given(st.integers(0, 36_000_000), st.integers(1, 40), st.integers(1, 40))
+def test_two_stretches_of_one_file_have_two_names(start, length, pause):
+    first, second, third = (number / 1000 for number in (start, start + length, start + length + pause))
+    root = Path("corpus")
+    names = {
+        Utterance(root / "a.wav", "joy", "s", begin, end).item(root)
+        for begin, end in ((first, second), (second, third), (first, third), (second, None), (third, None))
+    }
+    assert len(names) == 5
+
+
+def corpus_of(*utterances):
+    root = Path(__file__).parent
+    return read_corpus(root, Listed(table=CorpusTable(utterances, [Skipped("x", "y")])))
+
+
+def test_a_corpus_is_named_by_its_content_and_not_by_its_paths_or_order():
+    one = corpus_of(Utterance(Path("a"), "joy", "s1"), Utterance(Path("b"), "fear", "s2"))
+    renamed = corpus_of(Utterance(Path("z"), "joy", "s1"), Utterance(Path("b"), "fear", "s2"))
+    assert one.fingerprint(["1", "2"]) == renamed.fingerprint(["2", "1"])
+
+
+@pytest.mark.parametrize("change", [{"label": "fear"}, {"speaker": "s9"}, {"split": "val"}])
+def test_a_corpus_with_another_label_speaker_or_split_has_another_name(change):
+    usual = {"path": Path("a"), "label": "joy", "speaker": "s1", "split": "train"}
+    one, other = corpus_of(Utterance(**usual)), corpus_of(Utterance(**usual | change))
+    assert one.fingerprint(["1"]) != other.fingerprint(["1"])
+    assert one.fingerprint(["1"]) != one.fingerprint(["2"])
+
+
+def test_a_corpus_counts_its_labels_and_speakers():
+    corpus = corpus_of(
+        Utterance(Path("a"), "joy", "s2"), Utterance(Path("b"), "fear", "s1"), Utterance(Path("c"), "joy", "s2")
+    )
+    assert corpus.labels == ("fear", "joy")
+    assert corpus.speakers == ("s1", "s2")
+    assert corpus.count() == {("s2", "joy"): 2, ("s1", "fear"): 1}
+    assert corpus.skipped == (Skipped("x", "y"),)

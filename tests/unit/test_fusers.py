@@ -1,0 +1,160 @@
+"""Fusion against hand-computed numbers (paper, eqs. 8-10), and what the search may see."""
+
+import numpy as np
+import pytest
+
+from bserkit import Views
+from bserkit.builtin.fusers import Feature, Mean, TwoStage, weightings
+
+CLASSES = ("a", "b")
+TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
+
+
+class Given:
+    """A classifier that scores an item by its first feature, and remembers what it was fitted on."""
+
+    fitted: list = []  # noqa: RUF012
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        Given.fitted.append((X.copy(), y.copy()))
+        return self
+
+    def decision_function(self, X):
+        return X[:, 0]
+
+
+def views(features, labels, speakers=None, transforms=TRANSFORMS):
+    count = len(labels)
+    return Views(
+        features={channel: np.asarray(values, dtype=float).reshape(count, -1) for channel, values in features.items()},
+        transforms=transforms,
+        classes=CLASSES,
+        labels=np.array(list(labels)),
+        speakers=np.array(speakers if speakers is not None else [f"s{index}" for index in range(count)]),
+    )
+
+
+def four(labels, speakers=None, **changed):
+    right = [1.0 if label == "b" else -1.0 for label in labels]
+    return views({channel: changed.get(channel, right) for channel in TRANSFORMS}, labels, speakers)
+
+
+def test_weightings_are_all_tenths_that_sum_to_one():
+    two = list(weightings(2))
+    assert two == [(tenth / 10, (10 - tenth) / 10) for tenth in range(11)]
+    assert all(sum(round(10 * part) for part in one) == 10 for one in weightings(3))
+
+
+def test_the_two_stages_are_weighted_sums_of_scores_by_hand():
+    fitted = TwoStage().fit(four("abab"), Given)
+    fitted.weights = {"left": 0.4, "right": 0.6, "mid": 0.7, "side": 0.3, "lr": 0.2, "ms": 0.8}
+    items = views({"left": [1.0], "right": [-2.0], "mid": [3.0], "side": [0.5]}, ["a"])
+    first = 0.4 * 1.0 + 0.6 * -2.0
+    second = 0.7 * 3.0 + 0.3 * 0.5
+    parts = fitted.parts(items.without_labels())
+    assert list(parts) == ["left", "right", "mid", "side", "lr", "ms"]
+    assert parts["lr"][0].tolist() == pytest.approx([-first, first])
+    assert parts["ms"][0].tolist() == pytest.approx([-second, second])
+    final = 0.2 * first + 0.8 * second
+    assert fitted.scores(items.without_labels())[0].tolist() == pytest.approx([-final, final])
+
+
+def test_a_channel_that_is_always_wrong_gets_too_little_weight_to_decide():
+    labels = "abababab"
+    wrong = [-3.0 if label == "b" else 3.0 for label in labels]
+    weights = TwoStage().fit(four(labels, right=wrong), Given).weights
+    # left scores 1 and right 3 the other way: left decides from weight 0.8 on, and 0.8 is nearest to equal.
+    assert (weights["left"], weights["right"]) == (0.8, 0.2)
+
+
+def test_weights_that_decide_alike_are_chosen_nearest_to_equal():
+    weights = TwoStage().fit(four("abababab"), Given).weights
+    assert set(weights.values()) == {0.5}
+
+
+def test_the_search_is_on_items_that_no_scoring_classifier_was_fitted_on():
+    labels = list("abababababab")
+    speakers = [f"s{index // 2}" for index in range(12)]
+    Given.fitted = []
+    items = four(
+        labels, speakers, left=np.arange(12.0), right=np.arange(12.0), mid=np.arange(12.0), side=np.arange(12.0)
+    )
+    TwoStage(inner_groups=3).fit(items, Given)
+    inner = [set(X[:, 0].astype(int)) for X, _ in Given.fitted if len(X) < 12]
+    assert len(inner) == 3 * 4
+    for fitted_on in inner:
+        heard = {speakers[index] for index in fitted_on}
+        held_out = set(range(12)) - fitted_on
+        assert heard.isdisjoint(speakers[index] for index in held_out)
+
+
+def test_every_trial_of_the_search_is_kept_and_the_chosen_one_is_the_best():
+    labels = "abababab"
+    wrong = [-3.0 if label == "b" else 3.0 for label in labels]
+    trials = TwoStage().fit(four(labels, right=wrong), Given).trials
+    assert [trial.stage for trial in trials] == ["lr"] * 11 + ["ms"] * 11 + ["fusion"] * 11
+    for stage in ("lr", "ms", "fusion"):
+        scores = [trial.score for trial in trials if trial.stage == stage]
+        (chosen,) = [trial for trial in trials if trial.stage == stage and trial.chosen]
+        assert chosen.score == max(scores)
+
+
+@pytest.mark.parametrize("speakers", [["s1", "s2", "s1", "s2"], ["", "", "", ""], ["s1", "s2", "s3", "s3"]])
+def test_weights_are_equal_and_a_note_says_so_where_no_inner_search_can_be_done(speakers):
+    fitted = TwoStage().fit(four("aabb", speakers), Given)
+    assert set(fitted.weights.values()) == {0.5}
+    assert "set equal" in fitted.notes[0]
+    assert not fitted.trials
+
+
+def test_the_oracle_is_silent_unless_asked_for():
+    items = four("abab")
+    scores = {channel: np.hstack([-values, values]) for channel, values in items.features.items()}
+    assert TwoStage().oracle(scores, TRANSFORMS, items.labels, CLASSES) is None
+
+
+def test_the_oracle_finds_the_best_weights_on_the_evaluated_items():
+    labels = "abab"
+    wrong = [-3.0 if label == "b" else 3.0 for label in labels]
+    items = four(labels, right=wrong, side=wrong)
+    scores = {channel: np.hstack([-values, values]) for channel, values in items.features.items()}
+    oracle = TwoStage(tune="oracle").oracle(scores, TRANSFORMS, items.labels, CLASSES)
+    assert oracle.weights["left"] == 0.8
+    assert oracle.weights["mid"] == 0.8
+    assert [CLASSES[column] for column in oracle.scores.argmax(axis=1)] == list(labels)
+
+
+def test_uar_is_searched_for_where_it_is_the_metric():
+    # right is right about every a and no b, left about every b and half of a.
+    labels = ["a"] * 18 + ["b"] * 2
+    left = [-1.0, 1.0] * 9 + [1.0] * 2
+    right = [-1.0] * 20
+    items = four(labels, left=left, right=right)
+    assert TwoStage(metric="accuracy").fit(items, Given).weights["left"] <= 0.5
+    assert TwoStage(metric="uar").fit(items, Given).weights["left"] > 0.5
+
+
+def test_the_mean_weighs_channels_and_transforms_alike():
+    fitted = Mean().fit(four("abab"), Given)
+    items = views({"left": [1.0], "right": [3.0], "mid": [5.0], "side": [-1.0]}, ["a"])
+    assert fitted.scores(items.without_labels())[0].tolist() == pytest.approx([-2.0, 2.0])
+
+
+def test_feature_fusion_is_one_classifier_on_the_vectors_one_after_another():
+    Given.fitted = []
+    items = views(
+        {"left": [[1, 2]] * 4, "right": [[3, 4]] * 4, "mid": [[5, 6]] * 4, "side": [[7, 8]] * 4}, list("abab")
+    )
+    fitted = Feature().fit(items, Given)
+    assert [X.shape[1] for X, _ in Given.fitted] == [2, 2, 2, 2, 4, 4, 8]
+    assert Given.fitted[-1][0][0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(fitted.parts(items.without_labels())) == ["left", "right", "mid", "side", "lr", "ms"]
+
+
+@pytest.mark.parametrize("fuser", [TwoStage(), Mean(), Feature()])
+def test_a_single_channel_is_its_own_fusion(fuser):
+    items = views({"mono": [-1.0, 1.0, -1.0, 1.0]}, list("abab"), transforms={"mono": "mono"})
+    fitted = fuser.fit(items, Given)
+    parts = fitted.parts(items.without_labels())
+    np.testing.assert_array_equal(parts["mono"], fitted.scores(items.without_labels()))

@@ -1,0 +1,236 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bserkit import UsageError, Utterance, speaker_groups
+from bserkit.plugins import load_plugins
+from bserkit.protocol import Fold, Protocol, split
+
+PLUGINS = load_plugins(outside=False)
+
+
+class Given(Protocol):
+    name = "given"
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def folds(self, utterances):
+        return [Fold("only", np.array(self.train, dtype=int), np.array(self.test, dtype=int))]
+
+
+def utterances(speakers, splits=()):
+    splits = splits or [""] * len(speakers)
+    return [
+        Utterance(Path(f"{index}.wav"), "joy", speaker, split=part)
+        for index, (speaker, part) in enumerate(zip(speakers, splits, strict=True))
+    ]
+
+
+def protocol(spec):
+    return PLUGINS.make(Protocol, spec)
+
+
+def sides(found, folds):
+    return [
+        (fold.name, [found[index].path.stem for index in fold.train], [found[index].path.stem for index in fold.test])
+        for fold in folds
+    ]
+
+
+def fold_of_speakers(found, folds):
+    return {found[index].speaker: fold.name for fold in folds for index in fold.test}
+
+
+SPEAKERS = st.lists(st.sampled_from([f"s{number}" for number in range(12)]), min_size=2, max_size=60).filter(
+    lambda speakers: len(set(speakers)) > 1
+)
+SHUFFLED = SPEAKERS.flatmap(lambda speakers: st.tuples(st.just(speakers), st.permutations(range(len(speakers)))))
+LEAVING_OUT = st.sampled_from(["loso", "losgo", "losgo:groups=2", "losgo:groups=3", "losgo:groups=50"])
+
+
+def test_loso_evaluates_each_speaker_on_all_others_in_the_order_of_their_names():
+    found = utterances(["b", "a", "c", "a"])
+    assert sides(found, split(protocol("loso"), found)) == [
+        ("a", ["0", "2"], ["1", "3"]),
+        ("b", ["1", "2", "3"], ["0"]),
+        ("c", ["0", "1", "3"], ["2"]),
+    ]
+
+
+def test_losgo_evaluates_each_group_on_all_others():
+    found = utterances(["a", "a", "a", "b", "c", "c"])
+    assert sides(found, split(protocol("losgo:groups=2"), found)) == [
+        ("group1", ["3", "4", "5"], ["0", "1", "2"]),
+        ("group2", ["0", "1", "2"], ["3", "4", "5"]),
+    ]
+
+
+def test_losgo_has_five_groups_unless_asked_otherwise():
+    found = utterances([f"s{number:02}" for number in range(20)])
+    folds = split(protocol("losgo"), found)
+    assert [fold.name for fold in folds] == ["group1", "group2", "group3", "group4", "group5"]
+    assert [len(fold.test) for fold in folds] == [4] * 5
+
+
+def test_losgo_with_as_many_groups_as_speakers_is_loso():
+    found = utterances(["b", "a", "c", "a"])
+    assert sides(found, split(protocol("losgo:groups=3"), found)) == sides(found, split(protocol("loso"), found))
+
+
+@pytest.mark.parametrize("groups", [0, 1, -1])
+def test_fewer_than_two_groups_are_refused(groups):
+    with pytest.raises(UsageError, match=f"losgo: groups={groups}: input should be greater than or equal to 2"):
+        protocol(f"losgo:groups={groups}")
+
+
+@settings(deadline=None)
+@given(SPEAKERS, LEAVING_OUT)
+def test_every_item_is_evaluated_once_by_what_was_learned_from_all_other_groups(speakers, spec):
+    found = utterances(speakers)
+    folds = split(protocol(spec), found)
+    assert sorted(np.concatenate([fold.test for fold in folds]).tolist()) == list(range(len(found)))
+    for fold in folds:
+        assert sorted([*fold.train.tolist(), *fold.test.tolist()]) == list(range(len(found)))
+        assert not {speakers[index] for index in fold.train} & {speakers[index] for index in fold.test}
+    assert len({fold.name for fold in folds}) == len(folds)
+
+
+@settings(deadline=None)
+@given(SHUFFLED, LEAVING_OUT)
+def test_the_order_of_utterances_does_not_decide_which_fold_a_speaker_is_in(shuffled, spec):
+    speakers, order = shuffled
+    found = utterances(speakers)
+    reordered = [found[index] for index in order]
+    assert fold_of_speakers(found, split(protocol(spec), found)) == fold_of_speakers(
+        reordered, split(protocol(spec), reordered)
+    )
+
+
+@pytest.mark.parametrize("spec", ["loso", "losgo"])
+def test_utterances_without_a_speaker_are_refused_with_their_number_and_the_ways_out(spec):
+    with pytest.raises(UsageError) as caught:
+        split(protocol(spec), utterances(["a", "", "b", ""]))
+    message = str(caught.value)
+    assert f"Protocol {spec} splits by speaker, but 2 of 4 utterances name none" in message
+    assert "folders:speaker=REGEX" in message
+    assert "--protocol predefined" in message
+
+
+@pytest.mark.parametrize("spec", ["loso", "losgo"])
+def test_one_speaker_alone_is_refused(spec):
+    with pytest.raises(UsageError, match="needs at least two speakers; the corpus has 1"):
+        split(protocol(spec), utterances(["a", "a"]))
+
+
+def test_predefined_learns_from_train_and_evaluates_the_only_other_split():
+    found = utterances(["a", "b", "c", "d"], ["train", "val", "train", ""])
+    assert sides(found, split(protocol("predefined"), found)) == [("val", ["0", "2"], ["1"])]
+
+
+def test_predefined_takes_the_splits_that_are_named():
+    found = utterances(["a", "b", "c"], ["one", "two", "three"])
+    assert sides(found, split(protocol("predefined:train=three,test=one"), found)) == [("one", ["2"], ["0"])]
+
+
+@pytest.mark.parametrize(
+    ("spec", "splits", "known"),
+    [
+        ("predefined", ["", "", ""], "none"),
+        ("predefined", ["train", "train", "train"], "train"),
+        ("predefined", ["val", "test", "val"], "test, val"),
+        ("predefined", ["train", "val", "test"], "test, train, val"),
+        ("predefined:test=dev", ["train", "val", "val"], "train, val"),
+        ("predefined:test=train", ["train", "val", "val"], "train, val"),
+    ],
+)
+def test_predefined_refuses_splits_that_the_corpus_does_not_have_or_that_are_unclear(spec, splits, known):
+    with pytest.raises(UsageError) as caught:
+        split(protocol(spec), utterances(["a", "b", "c"], splits))
+    assert f"the corpus has {known}" in str(caught.value)
+    assert "--protocol predefined:train=NAME,test=NAME" in str(caught.value)
+
+
+def test_a_speaker_on_both_sides_is_refused_by_name():
+    found = utterances(["a", "b", "c", "b", "a", "d"], ["train", "train", "train", "val", "val", "val"])
+    with pytest.raises(UsageError) as caught:
+        split(protocol("predefined"), found)
+    message = str(caught.value)
+    assert "Fold val of protocol predefined has the same speaker in training and in test: a, b." in message
+    assert "--protocol loso" in message
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["train", "val"])), min_size=1))
+def test_predefined_splits_either_share_no_speaker_or_are_refused(items):
+    found = utterances(*(list(column) for column in zip(*items, strict=True)))
+    parts = {part: {speaker for speaker, where in items if where == part} for part in ("train", "val")}
+    fair = all(parts.values()) and not parts["train"] & parts["val"]
+    if fair:
+        (fold,) = split(protocol("predefined"), found)
+        assert {found[index].speaker for index in fold.train} == parts["train"]
+        assert {found[index].speaker for index in fold.test} == parts["val"]
+    else:
+        with pytest.raises(UsageError):
+            split(protocol("predefined"), found)
+
+
+def test_utterances_without_a_speaker_are_no_shared_speaker():
+    found = utterances(["", "", "a"], ["train", "val", "val"])
+    assert len(split(protocol("predefined"), found)) == 1
+
+
+def test_a_speaker_on_both_sides_is_refused_whatever_the_protocol():
+    with pytest.raises(UsageError, match="the same speaker in training and in test: a"):
+        split(Given(train=(0, 1), test=(2,)), utterances(["a", "b", "a"]))
+
+
+@pytest.mark.parametrize(("train", "test"), [((), (0,)), ((0,), ()), ((), ())])
+def test_a_fold_without_items_on_one_side_is_refused(train, test):
+    with pytest.raises(UsageError, match=f"has {len(train)} training and {len(test)} test items; both sides need some"):
+        split(Given(train=train, test=test), utterances(["a", "b"]))
+
+
+def test_speaker_groups_put_the_largest_speaker_first_into_the_smallest_group():
+    speakers = ["e"] + ["d"] * 5 + ["c"] * 2 + ["b"] * 3 + ["a"] * 3
+    groups = dict(zip(speakers, speaker_groups(speakers, 2).tolist(), strict=True))
+    assert groups == {"d": 0, "a": 1, "b": 1, "c": 0, "e": 1}
+
+
+def test_speakers_of_equal_size_are_grouped_by_name():
+    assert speaker_groups(["c", "b", "a", "d"], 2).tolist() == [0, 1, 0, 1]
+
+
+@settings(deadline=None)
+@given(SPEAKERS, st.integers(1, 15))
+def test_speaker_groups_never_split_a_speaker_and_leave_no_group_empty(speakers, groups):
+    group_of = speaker_groups(speakers, groups)
+    assert len({*zip(speakers, group_of.tolist(), strict=True)}) == len(set(speakers))
+    assert set(group_of.tolist()) == set(range(min(groups, len(set(speakers)))))
+
+
+@settings(deadline=None)
+@given(SPEAKERS, st.integers(2, 15))
+def test_speaker_groups_differ_by_no_more_than_the_largest_speaker(speakers, groups):
+    sizes = Counter(speaker_groups(speakers, groups).tolist()).values()
+    assert max(sizes) - min(sizes) <= max(Counter(speakers).values())
+
+
+@settings(deadline=None)
+@given(SHUFFLED, st.integers(1, 15))
+def test_speaker_groups_follow_the_items_into_any_order(shuffled, groups):
+    speakers, order = shuffled
+    reordered = speaker_groups([speakers[index] for index in order], groups)
+    np.testing.assert_array_equal(reordered, speaker_groups(speakers, groups)[list(order)])
+
+
+@settings(deadline=None)
+@given(SPEAKERS)
+def test_as_many_groups_as_speakers_are_the_speakers_in_the_order_of_their_names(speakers):
+    names = sorted(set(speakers))
+    expected = [names.index(speaker) for speaker in speakers]
+    assert speaker_groups(speakers, len(names)).tolist() == expected
+    assert speaker_groups(np.array(speakers), len(speakers)).tolist() == expected

@@ -1,0 +1,416 @@
+import errno
+import json
+import os
+import random
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load_file
+
+from bserkit import BserkitError
+from bserkit.store import FeatureStore, default_folder, write_whole
+
+RECIPE = {"channel": "mid", "backbone": {"name": "alexnet", "parameters": {"layer": "fc7"}}, "precision": "fp32"}
+OTHER = RECIPE | {"channel": "side"}
+DIGEST = "ab" + "0" * 62
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from bserkit.store import FeatureStore
+
+store = FeatureStore(Path(sys.argv[1]))
+for number in range(1000):
+    print(number, flush=True)
+    features = np.full((500, 4096), number, np.float32)
+    store.write_features({"channel": "mid"}, f"{number:064x}", features, np.zeros((500, 2)))
+"""
+
+VISITOR = """
+import random
+import sys
+from pathlib import Path
+import numpy as np
+from bserkit.store import FeatureStore
+
+store = FeatureStore(Path(sys.argv[1]))
+order = [(channel, number) for channel in ("mid", "side") for number in range(20)] * 3
+random.Random(int(sys.argv[2])).shuffle(order)
+for channel, number in order:
+    recipe, digest = {"channel": channel}, f"{number:064x}"
+    expected = np.full((40, 256), number, np.float32)
+    kept = store.read_features(recipe, digest)
+    if kept is None:
+        store.write_features(recipe, digest, expected, np.zeros((40, 2)))
+        kept = store.read_features(recipe, digest)
+    assert (kept[0] == expected).all()
+    assert store.facts(digest, lambda: {"number": number}) == {"number": number}
+"""
+
+DYING_WRITER = """
+import os
+import signal
+import sys
+from pathlib import Path
+import numpy as np
+from bserkit.store import FeatureStore
+
+moment = sys.argv[2]
+real_fdopen = os.fdopen
+store = FeatureStore(Path(sys.argv[1]))
+store.write_features({"channel": "mid"}, "a" * 64, np.ones((50, 64), np.float32), np.zeros((50, 2)))
+
+class Half:
+    def __init__(self, stream):
+        self.stream = stream
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        self.stream.close()
+    def write(self, content):
+        self.stream.write(content[: len(content) // 2])
+        self.stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if moment == "writing":
+    os.fdopen = lambda *given: Half(real_fdopen(*given))
+else:
+    Path.replace = os.replace = os.rename = die
+store.write_features({"channel": "mid"}, "b" * 64, np.ones((50, 64), np.float32), np.zeros((50, 2)))
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore(tmp_path / "cache")
+
+
+def features(number=1.0, segments=3):
+    values = np.full((segments, 8), number, np.float32)
+    return values, np.stack([np.arange(segments), np.arange(segments) + 0.5], axis=1)
+
+
+def start(script, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def files_below(root):
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def age(store, recipe, days):
+    used = time.time() - 86400 * days
+    os.utime(store.features_path(recipe, DIGEST).parent.parent / "recipe.json", (used, used))
+
+
+def test_features_come_back_as_they_were_kept(store):
+    values, times = features()
+    store.write_features(RECIPE, DIGEST, values, times)
+    kept_values, kept_times = store.read_features(RECIPE, DIGEST)
+    np.testing.assert_array_equal(kept_values, values, strict=True)
+    np.testing.assert_array_equal(kept_times, times, strict=True)
+    assert store.has(RECIPE, DIGEST)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    hnp.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64]),
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1),
+        elements=st.floats(-100, 100, width=16),
+    ),
+    st.booleans(),
+)
+def test_features_of_any_shape_precision_and_memory_order_come_back(tmp_path_factory, values, transposed):
+    store = FeatureStore(tmp_path_factory.mktemp("cache"))
+    values = values.T if transposed else values
+    store.write_features(RECIPE, DIGEST, values, np.zeros((len(values), 2)))
+    np.testing.assert_array_equal(store.read_features(RECIPE, DIGEST)[0], values, strict=True)
+
+
+def test_features_that_were_not_kept_are_missing(store):
+    assert store.read_features(RECIPE, DIGEST) is None
+    assert not store.has(RECIPE, DIGEST)
+    assert list(store.entries()) == []
+    assert store.prune() == (0, 0)
+
+
+def test_another_recipe_or_digest_is_another_place(store):
+    store.write_features(RECIPE, DIGEST, *features(1))
+    store.write_features(OTHER, DIGEST, *features(2))
+    assert store.read_features(RECIPE, DIGEST)[0][0, 0] == 1
+    assert store.read_features(OTHER, DIGEST)[0][0, 0] == 2
+    assert store.read_features(RECIPE, "cd" + DIGEST[2:]) is None
+
+
+def test_the_order_in_which_a_recipe_is_spelt_does_not_matter(store):
+    store.write_features(RECIPE, DIGEST, *features())
+    assert store.has(dict(reversed(RECIPE.items())), DIGEST)
+
+
+def test_kept_files_are_plain_safetensors_beside_a_readable_recipe(store):
+    values, times = features()
+    store.write_features(RECIPE, DIGEST, values, times)
+    path = store.features_path(RECIPE, DIGEST)
+    kept = load_file(path)
+    assert sorted(kept) == ["features", "times"]
+    np.testing.assert_array_equal(kept["features"], values)
+    assert json.loads((path.parent.parent / "recipe.json").read_text()) == RECIPE
+
+
+def spoil_by_emptying(path):
+    path.write_bytes(b"")
+
+
+def spoil_by_cutting(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def spoil_by_cutting_the_header(path):
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def spoil_by_overwriting(path):
+    path.write_bytes(b"\xff" * 500)
+
+
+def spoil_by_other_content(path):
+    from safetensors.numpy import save_file
+
+    save_file({"something": np.zeros(3)}, path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_by_emptying,
+        spoil_by_cutting,
+        spoil_by_cutting_the_header,
+        spoil_by_overwriting,
+        spoil_by_other_content,
+    ],
+)
+def test_a_damaged_file_is_missing_and_can_be_kept_anew(store, spoil):
+    store.write_features(RECIPE, DIGEST, *features())
+    spoil(store.features_path(RECIPE, DIGEST))
+    assert store.read_features(RECIPE, DIGEST) is None
+    assert not store.has(RECIPE, DIGEST)
+    store.write_features(RECIPE, DIGEST, *features(5))
+    assert store.read_features(RECIPE, DIGEST)[0][0, 0] == 5
+
+
+def test_facts_are_found_out_once(store):
+    asked = []
+
+    def find_out():
+        asked.append(1)
+        return {"channels": 2, "problem": ""}
+
+    assert store.facts(DIGEST, find_out) == store.facts(DIGEST, find_out) == {"channels": 2, "problem": ""}
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b'{"channels": 2', b"\xff\xfe", b"{]"])
+def test_damaged_facts_are_found_out_again(store, content):
+    store.facts(DIGEST, lambda: {"channels": 1})
+    (path,) = store.root.rglob("*.json")
+    path.write_bytes(content)
+    assert store.facts(DIGEST, lambda: {"channels": 2}) == {"channels": 2}
+    assert json.loads(path.read_bytes()) == {"channels": 2}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"channel": ', b"\xff\xfe"])
+def test_a_damaged_recipe_note_stops_neither_listing_nor_pruning(store, content):
+    store.write_features(RECIPE, DIGEST, *features())
+    store.write_features(OTHER, DIGEST, *features())
+    (store.features_path(RECIPE, DIGEST).parent.parent / "recipe.json").write_bytes(content)
+    assert OTHER in [entry.recipe for entry in store.entries()]
+    store.prune()
+    assert not store.has(OTHER, DIGEST)
+
+
+@pytest.mark.parametrize("moment", ["writing", "renaming"])
+def test_a_writer_killed_at_the_worst_moment_leaves_nothing_half_written(store, moment):
+    with start(DYING_WRITER, store.root, moment) as writer:
+        _, complaint = writer.communicate(timeout=60)
+    assert writer.returncode == -9, complaint.decode()
+    assert store.read_features({"channel": "mid"}, "a" * 64) is not None
+    assert not store.has({"channel": "mid"}, "b" * 64)
+    assert [path.stem for path in store.root.rglob("*.safetensors")] == ["a" * 64]
+    assert len(list(store.root.rglob("*.partial"))) == 1
+
+
+def test_a_writer_killed_at_any_moment_leaves_nothing_half_written(tmp_path):
+    chance = random.Random(7)
+    whole = 0
+    for attempt in range(4):
+        root = tmp_path / str(attempt)
+        with start(WRITER, root) as writer:
+            for _ in range(chance.randint(1, 6)):
+                assert writer.stdout.readline()
+            for _ in range(chance.randint(0, 200_000)):
+                pass
+            writer.kill()
+        for path in root.rglob("*.safetensors"):
+            kept = load_file(path)
+            assert kept["features"].shape == (500, 4096)
+            assert (kept["features"] == int(path.stem, 16)).all()
+            whole += 1
+        for note in root.rglob("recipe.json"):
+            assert json.loads(note.read_bytes()) == {"channel": "mid"}
+    assert whole
+
+
+def test_several_processes_read_and_write_at_once(tmp_path):
+    visitors = [start(VISITOR, tmp_path, seed) for seed in range(3)]
+    for visitor in visitors:
+        _, complaint = visitor.communicate(timeout=60)
+        assert visitor.returncode == 0, complaint.decode()
+    assert sorted((entry.recipe["channel"], entry.files) for entry in FeatureStore(tmp_path).entries()) == [
+        ("mid", 20),
+        ("side", 20),
+    ]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+class Failing:
+    def __init__(self, stream, number):
+        self.stream = stream
+        self.number = number
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+
+    def write(self, content):
+        self.stream.write(content[:10])
+        raise OSError(self.number, os.strerror(self.number))
+
+
+def fail_to_write(monkeypatch, number):
+    real = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda *given: Failing(real(*given), number))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda store: store.write_features(OTHER, "cd" + DIGEST[2:], *features()),
+        lambda store: store.facts(DIGEST, dict),
+    ],
+    ids=["features", "facts"],
+)
+def test_a_full_disk_is_an_error_that_names_the_ways_out(store, monkeypatch, number, act):
+    store.write_features(OTHER, DIGEST, *features())
+    before = files_below(store.root)
+    with monkeypatch.context() as patch:
+        fail_to_write(patch, number)
+        with pytest.raises(BserkitError) as caught:
+            act(store)
+    message = str(caught.value)
+    assert str(store.root) in message
+    assert os.strerror(number) in message
+    assert "bserkit cache prune" in message
+    assert "--cache DIR" in message
+    assert "the same command goes on from there" in message
+    assert files_below(store.root) == before
+    assert store.read_features(OTHER, DIGEST) is not None
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_way_out(tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(BserkitError, match=r"cannot be written to: .* Choose another folder with --cache DIR"):
+        FeatureStore(tmp_path / "cache").write_features(RECIPE, DIGEST, *features())
+
+
+def test_entries_tell_files_and_bytes_with_the_last_used_first(store):
+    for number in range(3):
+        store.write_features(RECIPE, f"{number:064x}", *features())
+    store.write_features(OTHER, DIGEST, *features())
+    age(store, RECIPE, 5)
+    first, second = store.entries()
+    assert (first.recipe, first.files, second.recipe, second.files) == (OTHER, 1, RECIPE, 3)
+    sizes = [path.stat().st_size for path in second.folder.rglob("*.safetensors")]
+    assert second.size == sum(sizes) > 0
+
+
+def test_pruning_by_age_keeps_what_was_used_since(store):
+    store.write_features(RECIPE, DIGEST, *features())
+    store.write_features(OTHER, DIGEST, *features())
+    size = store.features_path(RECIPE, DIGEST).stat().st_size
+    age(store, RECIPE, 10)
+    age(store, OTHER, 3)
+    assert store.prune(older_than_days=7) == (1, size)
+    assert not store.has(RECIPE, DIGEST)
+    assert store.has(OTHER, DIGEST)
+
+
+def test_use_makes_features_young_again(store):
+    store.write_features(RECIPE, DIGEST, *features())
+    age(store, RECIPE, 10)
+    store.touch(RECIPE)
+    store.touch(OTHER)
+    assert store.prune(older_than_days=7) == (0, 0)
+    assert [entry.recipe for entry in store.entries()] == [RECIPE]
+
+
+def test_pruning_everything_leaves_no_features_and_keeps_facts(store):
+    store.write_features(RECIPE, DIGEST, *features())
+    store.write_features(OTHER, DIGEST, *features())
+    store.facts(DIGEST, lambda: {"channels": 2})
+    assert store.prune()[0] == 2
+    assert list(store.entries()) == []
+    assert not list(store.root.rglob("*.safetensors"))
+    assert store.facts(DIGEST, lambda: pytest.fail("facts were pruned")) == {"channels": 2}
+
+
+def test_pruning_sweeps_up_after_killed_writers_but_not_under_live_ones(store):
+    store.write_features(RECIPE, DIGEST, *features())
+    folder = store.features_path(RECIPE, DIGEST).parent
+    abandoned, fresh = folder / "old.partial", folder / "new.partial"
+    for path in (abandoned, fresh):
+        path.write_bytes(b"half")
+    os.utime(abandoned, (time.time() - 7200,) * 2)
+    store.prune(older_than_days=0.05)
+    assert not abandoned.exists()
+    assert fresh.exists()
+
+
+def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path):
+    path = tmp_path / "some" / "where" / "a.bin"
+    write_whole(path, b"first")
+    write_whole(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "a.bin", b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == 0o666 & ~umask
+
+
+def test_features_are_kept_in_the_users_own_cache_folder_unless_asked_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert default_folder().name == "bserkit"
