@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,6 +80,7 @@ def inspect_audio(utterance: Utterance) -> AudioFacts:
         with soundfile.SoundFile(utterance.path) as file:
             frames = _seek(file, utterance)
             channels, sample_rate = file.channels, file.samplerate
+            cut_off = _cut_off(file)
             equal, finite, peak, clipped, seen = channels == 2, True, 0.0, 0, 0
             while seen < frames:
                 block = file.read(min(_BLOCK_FRAMES, frames - seen), dtype="float32", always_2d=True)
@@ -100,6 +102,8 @@ def inspect_audio(utterance: Utterance) -> AudioFacts:
         problem = f"it has {seen} samples, less than {1000 * SHORTEST_SECONDS:g} ms"
     elif not finite:
         problem = "it holds values that are not numbers"
+    elif cut_off:
+        problem = cut_off
     elif peak == 0:
         problem = "it is silent throughout"
     return AudioFacts(channels, sample_rate, seen / sample_rate, equal, clipped / max(1, seen * channels), problem)
@@ -117,6 +121,8 @@ def read_stereo(utterance: Utterance) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(utterance.path) as file:
             samples = file.read(_seek(file, utterance), dtype="float32", always_2d=True)
             sample_rate = int(file.samplerate)
+    except BadAudioError as error:
+        raise BadAudioError(f"{utterance.path}: {error}") from None
     except (soundfile.SoundFileError, OSError) as error:
         raise BadAudioError(f"{utterance.path}: it cannot be decoded ({_cause(error)})") from None
     if not len(samples) or samples.shape[1] > 2:
@@ -136,7 +142,16 @@ def _seek(file: Any, utterance: Utterance) -> int:
         raise BadAudioError(f"it ends at {utterance.end:g} s but the file does at {file.frames / file.samplerate:g} s")
     if start:
         file.seek(start)
-    return int(min(end, file.frames) - start)
+    return max(0, int(min(end, file.frames) - start))
+
+
+def _cut_off(file: Any) -> str:
+    """Say so where a WAV file's header announces more sound than there is, which libsndfile reads without a word."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, flags=re.MULTILINE)
+    # What is written into a pipe does not know its length: its header says nothing or the most that can be said.
+    if not sizes or int(sizes[1]) in (0, 2**32 - 1):
+        return ""
+    return f"it was cut off: {sizes[2]} of {sizes[1]} bytes of sound are there"
 
 
 def _cause(error: Exception) -> str:

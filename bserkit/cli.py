@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bserkit.completion import complete_component
 from bserkit.errors import BserkitError
 
 if TYPE_CHECKING:
@@ -58,26 +59,6 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Complete a component's name, and after its colon the names of its parameters."""
-
-    def complete(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-        try:
-            plugins = _plugins(ctx.params)
-        except BserkitError:
-            return []
-        before, colon, rest = typed.rpartition(",") if ":" not in typed else ("", "", typed)
-        found = plugins.of_kind(kind)
-        name, has_parameters, _ = rest.partition(":")
-        if has_parameters and name in found:
-            stem = typed[: max(typed.rfind(":"), typed.rfind(",")) + 1]
-            fields = found[name][0].component.model_fields
-            return [f"{stem}{field}=" for field in fields if f"{stem}{field}=".startswith(typed)]
-        return [f"{before}{colon}{name}" for name in found if name.startswith(rest)]
-
-    return complete
-
-
 def _plugins(given: dict[str, Any]) -> Plugins:
     from bserkit.plugins import load_plugins
 
@@ -88,7 +69,9 @@ def _plugins(given: dict[str, Any]) -> Plugins:
 
 
 def _component_option(flag: str, kind: str, text: str) -> Callable[[Any], Any]:
-    return click.option(flag, metavar="NAME[:KEY=VALUE,...]", shell_complete=_complete(kind), help=text)
+    return click.option(
+        flag, metavar="NAME[:KEY=VALUE,...]", shell_complete=complete_component(kind, _plugins), help=text
+    )
 
 
 def _plugin_options(command: Any) -> Any:
@@ -298,13 +281,8 @@ def cache(ctx: click.Context, cache: str | None) -> None:
         return
     entries = list(store.entries())
     for entry in entries:
-        recipe = entry.recipe
         used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
-        click.echo(
-            f"{entry.size / 1e6:9.1f} MB  {entry.files:6d} files  used {used}  {recipe['channel']:<6} "
-            f"{recipe['frontend']['name']}, {recipe['backbone']['name']}, {recipe['weights'][:24]}, "
-            f"{recipe['precision']}"
-        )
+        click.echo(f"{entry.size / 1e6:9.1f} MB  {entry.files:6d} files  used {used}  {entry.described()}")
     click.echo(f"{sum(entry.size for entry in entries) / 1e6:9.1f} MB in {store.root}")
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-# A value may stand in double quotes, for paths that hold a comma.
-_TOKEN = re.compile(r'(?:[^,"]|"[^"]*")+')
+# A value may stand in double quotes, for paths that hold a comma; a quote inside it is doubled.
+_TOKEN = re.compile(r'(?:[^,"]|"(?:[^"]|"")*")+')
 
 
 class Component(BaseModel):
@@ -71,10 +71,8 @@ class Spec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Spell it for the command line, quoting values that hold a comma."""
-        values = (
-            f'{key}="{value}"' if "," in str(value) else f"{key}={value}" for key, value in self.parameters.items()
-        )
+        """Spell it for the command line, in quotes where a value needs them."""
+        values = (f"{key}={_quoted(str(value))}" for key, value in self.parameters.items())
         return ":".join(part for part in (self.name, ",".join(values)) if part)
 
 
@@ -90,6 +88,8 @@ def parse_specs(text: str) -> list[Spec]:
         UsageError: the text does not follow ``name:key=value,key=value``.
     """
     found: list[tuple[str, dict[str, str]]] = []
+    if text.count('"') % 2:
+        raise UsageError(f"{text!r} opens a quote that it does not close.")
     for token in (match.group().strip() for match in _TOKEN.finditer(text)):
         name, colon, rest = token.partition(":")
         if _NAME.fullmatch(name):
@@ -106,7 +106,7 @@ def parse_specs(text: str) -> list[Spec]:
         parameters = found[-1][1]
         if key.strip() in parameters:
             raise UsageError(f"{text!r} gives the parameter {key.strip()!r} twice.")
-        parameters[key.strip()] = value.strip().strip('"')
+        parameters[key.strip()] = _unquoted(text, value.strip())
     if not found:
         raise UsageError("An empty component name was given; expected name:key=value, such as block-max:blocks=2.")
     return [Spec(name, parameters) for name, parameters in found]
@@ -156,6 +156,24 @@ def _explain(cls: type[Component], spec: Spec, problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     given = spec.parameters.get(parameter)
     return f"{parameter}={given}: {message[:1].lower()}{message[1:]}" if parameter else message
+
+
+def is_name(value: object) -> bool:
+    """Say whether a component of this name can be asked for: small letters, digits and hyphens."""
+    return isinstance(value, str) and bool(_NAME.fullmatch(value))
+
+
+def _quoted(value: str) -> str:
+    plain = value == value.strip() and not set(value) & set(',"')
+    return value if plain else '"' + value.replace('"', '""') + '"'
+
+
+def _unquoted(text: str, value: str) -> str:
+    if '"' not in value:
+        return value
+    if not re.fullmatch(r'"(?:[^"]|"")*"', value):
+        raise UsageError(f"{text!r} has a quote inside a value; quotes go around a whole value, doubled inside it.")
+    return value[1:-1].replace('""', '"')
 
 
 def _spell(value: object) -> str:

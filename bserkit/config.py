@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
 }
 #: What the demonstration run takes where nothing else is asked for: no download, and fast.
 DEMO_BACKBONE = "alexnet:weights=random"
+_TEXTS = ("data", "device", "precision", "mono", "experiment", "run-name", "plugins-dir", "cache")
 _KNOWN = (*DEFAULTS, "data", "corpus", "run-name", "plugins-dir", "cache")
 
 
@@ -129,6 +130,8 @@ def read_config(path: Path) -> dict[str, Any]:
     for key in ("data", "plugins-dir", "cache"):
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / Path(values[key]).expanduser())
+    if "backbone" in values:
+        values["backbone"] = _with_weights_beside(path, one_spec("backbone", values["backbone"]))
     return values
 
 
@@ -138,6 +141,9 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     Raises:
         UsageError: something given is not known or does not fit.
     """
+    for key in _TEXTS:
+        if not isinstance(given.get(key), str | Path | None):
+            raise UsageError(f"{key} is {given[key]!r}; expected text.")
     data = Path(given["data"]).expanduser() if given.get("data") else None
     values = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {}) | dict(given)
     seed = _integer("seed", values["seed"])
@@ -151,10 +157,9 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     def make(contract: type[Any], key: str) -> Any:
         return _seeded(plugins, contract, one_spec(key, values[key]), seed)
 
-    transforms = [
-        cast("ChannelTransform", _seeded(plugins, ChannelTransform, spec, seed))
-        for spec in read_specs(values["channels"])
-    ]
+    if not (specs := read_specs(values["channels"])):
+        raise UsageError("channels names no channel transform; expected one or more, such as lr,ms.")
+    transforms = [cast("ChannelTransform", _seeded(plugins, ChannelTransform, spec, seed)) for spec in specs]
     device = resolve_device(str(values["device"]))
     extraction = Extraction(
         transforms=tuple(transforms),
@@ -190,6 +195,14 @@ def one_spec(key: str, value: object) -> Spec:
     if len(specs) != 1:
         raise UsageError(f"{key} takes one component, but {value!r} names {len(specs)}.")
     return specs[0]
+
+
+def _with_weights_beside(path: Path, spec: Spec) -> dict[str, Any]:
+    """Return a backbone's table with a relative weights file taken to lie beside the configuration file."""
+    table = {"name": spec.name, **spec.parameters}
+    if isinstance(weights := table.get("weights"), str) and weights not in {"imagenet", "random"}:
+        table["weights"] = str(path.parent / Path(weights).expanduser())
+    return table
 
 
 def _readers(plugins: Plugins) -> list[CorpusReader]:

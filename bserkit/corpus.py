@@ -46,7 +46,7 @@ class Utterance:
         path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
         if self.start == 0 and self.end is None:
             return path.as_posix()
-        return f"{path.as_posix()}#{self.start:g}-{'' if self.end is None else format(self.end, 'g')}"
+        return f"{path.as_posix()}#{self.start:.10g}-{'' if self.end is None else format(self.end, '.10g')}"
 
 
 @dataclass(frozen=True)

@@ -102,13 +102,15 @@ def bserkit_frontends() -> Iterable[type[Frontend]]:
                 name = "envelope"
 
                 def segments(self, waveform, sample_rate):
-                    seconds = max(1, waveform.shape[1] // sample_rate)
-                    padded = torch.zeros(len(waveform), seconds * sample_rate)
-                    length = min(waveform.shape[1], padded.shape[1])
-                    padded[:, :length] = waveform[:, :length]
-                    frames = padded.reshape(len(waveform), seconds, 1, 64, -1).abs().mean(dim=-1, keepdim=True)
-                    times = torch.arange(seconds).unsqueeze(1) + torch.tensor([0.0, 1.0])
-                    return Segments(frames.expand(-1, -1, 3, -1, 64), times)
+                    step = sample_rate // 64
+                    missing = max(0, 64 * step - waveform.shape[1])
+                    waveform = torch.nn.functional.pad(waveform, (0, missing))
+                    # (channel, time) -> (channel, segment, 64 steps, step)
+                    steps = waveform.unfold(1, 64 * step, 64 * step).unflatten(2, (64, step))
+                    loudness = steps.abs().mean(dim=-1)[:, :, None, :, None]
+                    starts = torch.arange(steps.shape[1]) * 64 * step / sample_rate
+                    times = torch.stack([starts, starts + 64 * step / sample_rate], dim=1)
+                    return Segments(loudness.expand(-1, -1, 3, -1, 64), times)
 
 
             @hookimpl
@@ -143,7 +145,7 @@ def bserkit_backbones() -> Iterable[type[Backbone]]:
 
                 def load(self, device):
                     means = torch.nn.AdaptiveAvgPool2d((self.bands, 1))
-                    return torch.nn.Sequential(means, torch.nn.Flatten()).to(device)
+                    return torch.nn.Sequential(means, torch.nn.Flatten()).to(device).eval()
 
 
             @hookimpl

@@ -19,7 +19,7 @@ from bserkit.backbone import Backbone
 from bserkit.builtin import BUILTIN_MODULES
 from bserkit.channels import ChannelTransform
 from bserkit.classifier import Classifier
-from bserkit.component import Component, Spec, build, parse_specs
+from bserkit.component import Component, Spec, build, is_name, parse_specs
 from bserkit.corpus import CorpusReader
 from bserkit.errors import UsageError, nearest
 from bserkit.frontend import Frontend
@@ -161,9 +161,8 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
                 raise UsageError(
                     f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files."
                 )
-            for path in sorted(folder.glob("[!_]*.py")):
-                source = Source(path.stem, str(path.resolve()), hashlib.sha256(path.read_bytes()).hexdigest()[:12])
-                loader.load(source, lambda path=path: _import_file(path))  # type: ignore[misc]
+            for path in sorted(folder.glob("[!_.]*.py")):
+                loader.load_file(path)
     return Plugins(tuple(loader.registered), tuple(loader.sources), tuple(loader.failures))
 
 
@@ -187,6 +186,16 @@ class _Loader:
             self.failures.append(Failure(source, f"{type(error).__name__}: {error}"))
             return
         self.add(plugin, source)
+
+    def load_file(self, path: Path) -> None:
+        try:
+            version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            self.failures.append(
+                Failure(Source(path.stem, str(path), "unknown"), f"it cannot be read: {error.strerror}")
+            )
+            return
+        self.load(Source(path.stem, str(path.resolve()), version), lambda: _import_file(path))
 
     def add(self, plugin: ModuleType, source: Source) -> None:
         unmarked = [
@@ -216,7 +225,9 @@ class _Loader:
     ) -> None:
         try:
             components = list(function())
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self.failures.append(Failure(source, f"{hook}: {type(error).__name__}: {error}"))
             return
         for component in components:
@@ -231,14 +242,18 @@ def _problem(component: object, contract: type[Component]) -> str:
         return f"{component!r} is not a {contract.__name__} class"
     if missing := sorted(getattr(component, "__abstractmethods__", ())):
         return f"{component.__name__} does not implement {', '.join(missing)}"
-    if not isinstance(getattr(component, "name", None), str):
+    if not isinstance(name := getattr(component, "name", None), str):
         return f"{component.__name__} has no name; set a class variable such as name = 'block-max'"
+    if not is_name(name):
+        return f"{component.__name__} has a name that cannot be typed, {name!r}; use small letters, digits and hyphens"
+    if issubclass(component, ChannelTransform) and not getattr(component, "outputs", ()):
+        return f"{component.__name__} names no channels; set a class variable such as outputs = ('mid', 'side')"
     return ""
 
 
 def _import_file(path: Path) -> ModuleType:
     # The module is kept under a name of its own, so that its components can be pickled.
-    name = f"bserkit_plugin_{path.stem}"
+    name = f"bserkit_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported")

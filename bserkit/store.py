@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,13 @@ class Entry:
     files: int
     size: int
     used: float
+
+    def described(self) -> str:
+        """Say what was computed: the channel, the frontend, the backbone and its weights, the precision."""
+        if not self.recipe:
+            return "made by what is no longer known"
+        names = [self.recipe[stage]["name"] for stage in ("frontend", "backbone")]
+        return ", ".join([self.recipe["channel"], *names, self.recipe["weights"][:24], self.recipe["precision"]])
 
 
 class FeatureStore:
@@ -100,9 +107,11 @@ class FeatureStore:
         found = []
         for note in (self.root / f"features-{FORMAT}").glob("*/recipe.json"):
             sizes = [path.stat().st_size for path in note.parent.glob("*/*.safetensors")]
-            found.append(
-                Entry(note.parent, json.loads(note.read_bytes()), len(sizes), sum(sizes), note.stat().st_mtime)
-            )
+            try:
+                recipe = json.loads(note.read_bytes())
+            except ValueError:
+                recipe = {}
+            found.append(Entry(note.parent, recipe, len(sizes), sum(sizes), note.stat().st_mtime))
         yield from sorted(found, key=lambda entry: -entry.used)
 
     def prune(self, older_than_days: float = 0.0) -> tuple[int, int]:
@@ -142,13 +151,14 @@ class FeatureStore:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whenever the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        Path(name).replace(path)
+        partial.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -153,7 +153,7 @@ def cli(run_cli, tmp_path):
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """The folder of a stereo corpus, 36 files of four speakers, whose three emotions can be told apart, but not well."""
+    """The folder of a stereo corpus: 36 files, four speakers and three emotions that can be told apart, if not well."""
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "wav").mkdir()
     rows = []

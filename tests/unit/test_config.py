@@ -1,4 +1,5 @@
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-import tomllib
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,12 +203,11 @@ def test_the_seed_goes_to_every_component_that_has_one_and_was_given_none():
     assert resolved(seed="7").extraction.backbone.seed == 7
     assert resolved(seed=7, backbone="alexnet:weights=random,seed=3").extraction.backbone.seed == 3
     assert resolved(seed=7, backbone={"name": "alexnet", "seed": 0}).extraction.backbone.seed == 0
-    assert not any("seed" in component.parameters for component in resolved(seed=7).components()[:1])
 
 
 @pytest.mark.parametrize("seed", ["x", "1.5", 1.5, "", True, None])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
-    with pytest.raises(UsageError, match="seed is .*; expected a whole number"):
+    with pytest.raises(UsageError, match=r"seed is .*; expected a whole number"):
         resolved(seed=seed)
 
 
@@ -255,7 +254,7 @@ COMPONENTS = {
     "protocol": ["loso", "losgo:groups=3", "predefined:train=a b,test=c"],
     "mono": ["refuse", "skip", "duplicate"],
     "precision": ["fp32", "bf16"],
-    "corpus": ["folders:speaker=^(s[0-9]+)\\.\"'x", "folders", "csv", "ravdess:vocal=both"],
+    "corpus": [{"name": "folders", "speaker": "^(s[0-9]{1,2})\\.\"'x"}, "folders", "csv", "ravdess:vocal=both"],
 }
 CHOICES = st.fixed_dictionaries(
     {},

@@ -1,0 +1,56 @@
+"""Documents say what the code does."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from bserkit.component import parse_specs
+from bserkit.config import read_config, resolve
+from bserkit.plugins import KINDS, load_plugins
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_plugins_is_written_from_the_hooks():
+    made = runpy.run_path(str(ROOT / "docs" / "make.py"))
+    assert (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8") == made["page"](), "run: python docs/make.py"
+
+
+def test_the_readme_names_every_built_in_component():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    plugins = load_plugins(outside=False)
+    for kind in KINDS:
+        for name in plugins.of_kind(kind):
+            assert re.search(rf"`{name}\b", readme), f"{kind} {name}"
+
+
+def test_the_readmes_plugin_is_the_one_that_is_shipped(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    (tmp_path / "quantiles.py").write_text(code, encoding="utf-8")
+    (component,) = load_plugins([tmp_path]).of_kind("pooler")["quantiles"]
+    assert component.component(low=0.05).pool([[1.0, 2.0], [3.0, 4.0]]).shape == (4,)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+
+
+def test_shipped_plugins_load():
+    plugins = load_plugins([ROOT / "plugins"])
+    assert not plugins.failures
+    assert {"quantiles", "random_forest"} <= {source.name for source in plugins.sources}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
+def test_example_configurations_resolve(path):
+    assert resolve(read_config(path), load_plugins(outside=False)).pooler.name == "block-max"
+
+
+def test_commands_in_the_readme_name_components_that_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    plugins = load_plugins([ROOT / "plugins"])
+    spelt = re.findall(r"--(pooler|fusion|backbone|channels|protocol|corpus) '?([a-z][^\s`']*)", readme)
+    assert len(spelt) >= 6
+    for option, text in spelt:
+        for spec in parse_specs(text):
+            assert set(spec.parameters) <= set(plugins.find(option, spec.name).component.model_fields)

@@ -1,0 +1,548 @@
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from bserkit import (
+    Backbone,
+    ChannelTransform,
+    Classifier,
+    CorpusReader,
+    Frontend,
+    Fuser,
+    Pooler,
+    UsageError,
+    Views,
+    class_scores,
+    fit_classifier,
+    hooks,
+)
+from bserkit.cli import main
+from bserkit.corpus import read_corpus
+from bserkit.plugins import CONTRACTS, KINDS, load_plugins
+
+HOOKS = sorted(name for name in vars(hooks) if name.startswith("bserkit_"))
+
+POOLER = """
+from bserkit import Pooler, hookimpl
+
+class First(Pooler):
+    '''The first segment.'''
+    name = "NAME"
+    scale: float = 1.0
+
+    def pool(self, segments):
+        return self.scale * segments[0]
+
+@hookimpl
+def bserkit_poolers():
+    return [First]
+"""
+
+
+def pooler(name):
+    return POOLER.replace("NAME", name)
+
+
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, text in files.items():
+        (folder / f"{stem}.py").write_text(textwrap.dedent(text))
+    return folder
+
+
+def names(plugins, source):
+    return [one.component.name for one in plugins.registered if one.source.name == source]
+
+
+def reasons(plugins, source):
+    return [failure.reason for failure in plugins.failures if failure.source.name == source]
+
+
+def example(hook):
+    documentation = inspect.getdoc(getattr(hooks, hook)) or ""
+    _, found, code = documentation.partition(".. code-block:: python\n")
+    assert found, f"{hook} shows no example"
+    return textwrap.dedent(code)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """Return a folder that holds the example of every hook's documentation as a plugin file."""
+    folder = tmp_path_factory.mktemp("examples")
+    for hook in HOOKS:
+        (folder / f"{hook}_example.py").write_text(example(hook))
+    return load_plugins([folder])
+
+
+def make_example(plugins, hook):
+    (name,) = names(plugins, f"{hook}_example")
+    return plugins.make(CONTRACTS[hook], name)
+
+
+def views(items=12):
+    generator = np.random.default_rng(0)
+    labels = np.array(["joy", "fear", "rage"] * (items // 3))
+    features = {
+        channel: generator.normal(size=(items, 4)).astype(np.float32) + (labels == "joy")[:, None]
+        for channel in ("left", "right")
+    }
+    speakers = np.array([f"s{index // 3}" for index in range(items)])
+    return Views(features, {"left": "lr", "right": "lr"}, ("fear", "joy", "rage"), labels, speakers)
+
+
+def test_there_is_one_hook_for_each_kind_but_protocols():
+    assert set(HOOKS) == set(CONTRACTS)
+    assert set(KINDS) == {contract.kind for contract in CONTRACTS.values()} | {"protocol"}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_with_an_example_that_is_a_complete_plugin(examples, hook):
+    assert inspect.getdoc(getattr(hooks, hook)).splitlines()[0].endswith(".")
+    assert reasons(examples, f"{hook}_example") == []
+    component = make_example(examples, hook)
+    assert isinstance(component, CONTRACTS[hook])
+    assert type(component).__doc__
+    assert pickle.loads(pickle.dumps(component)) == component  # noqa: S301
+
+
+def test_the_example_of_a_reader_reads_a_corpus(examples, tmp_path):
+    for name in ("anna_joy_1", "anna_fear_2", "ben_joy_1"):
+        soundfile.write(tmp_path / f"{name}.wav", np.full((40, 2), 0.1), 16000)
+    reader = make_example(examples, "bserkit_corpora")
+    assert isinstance(reader, CorpusReader)
+    corpus = read_corpus(tmp_path, reader)
+    assert corpus.items == ["anna_fear_2.wav", "anna_joy_1.wav", "ben_joy_1.wav"]
+    assert corpus.labels == ("fear", "joy")
+    assert corpus.speakers == ("anna", "ben")
+
+
+def test_the_example_of_a_transform_makes_a_row_for_each_of_its_outputs(examples):
+    import torch
+
+    transform = make_example(examples, "bserkit_channels")
+    assert isinstance(transform, ChannelTransform)
+    stereo = torch.randn(2, 500)
+    made = transform.transform(stereo)
+    assert made.shape == (len(transform.outputs), 500)
+    assert torch.equal(made[0], stereo[0])
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 2.5])
+def test_the_example_of_a_frontend_makes_segments_at_any_rate_and_length(examples, sample_rate, seconds):
+    import torch
+
+    frontend = make_example(examples, "bserkit_frontends")
+    assert isinstance(frontend, Frontend)
+    waveform = torch.randn(2, round(seconds * sample_rate))
+    planes, times = frontend.segments(waveform, sample_rate)
+    assert planes.ndim == 5
+    assert planes.shape[:3] == (2, len(times), 3)
+    assert len(times) >= 1
+    assert (times[:, 1] > times[:, 0]).all()
+    alone = frontend.segments(waveform[1:], sample_rate)
+    assert torch.equal(alone.planes[0], planes[1])
+
+
+def test_the_example_of_a_backbone_makes_the_feature_of_each_segment_that_it_announces(examples):
+    import torch
+
+    backbone = make_example(examples, "bserkit_backbones")
+    assert isinstance(backbone, Backbone)
+    assert backbone.weights_digest()
+    network = backbone.load("cpu")
+    assert not network.training
+    planes = torch.randn(5, 3, 64, 64, requires_grad=True)
+    made = network(planes)
+    assert made.shape == (5, backbone.feature_size())
+    made.sum().backward()
+    assert planes.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("segments", [1, 2, 7])
+def test_the_example_of_a_pooler_makes_a_vector_of_one_length(examples, segments):
+    pool = make_example(examples, "bserkit_poolers")
+    assert isinstance(pool, Pooler)
+    made = pool.pool(np.random.default_rng(0).normal(size=(segments, 6)).astype(np.float32))
+    assert made.shape == (12,)
+    assert np.isfinite(made).all()
+
+
+def test_the_example_of_a_classifier_is_fitted_and_scores(examples):
+    classifier = make_example(examples, "bserkit_classifiers")
+    assert isinstance(classifier, Classifier)
+    seen = views()
+    estimator = fit_classifier(classifier.make, seen.features["left"], seen.labels, seen.speakers)
+    assert classifier.make() is not classifier.make()
+    assert class_scores(estimator, seen.features["left"], seen.classes).shape == (12, 3)
+
+
+def test_the_example_of_a_fuser_is_fitted_and_scores_unlabelled_items(examples):
+    fuser = make_example(examples, "bserkit_fusers")
+    assert isinstance(fuser, Fuser)
+    seen = views()
+    classifier = make_example(examples, "bserkit_classifiers")
+    scores = fuser.fit(seen, classifier.make).scores(seen.without_labels())
+    assert scores.shape == (12, 3)
+    assert np.isfinite(scores).all()
+
+
+def test_a_file_in_a_named_folder_is_a_plugin_named_with_its_place_and_digest(tmp_path):
+    plugins = load_plugins([write(tmp_path, mine=pooler("mine-first"))])
+    made = plugins.make(Pooler, "mine-first:scale=2")
+    assert made.pool(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist() == [2.0, 4.0]
+    source = plugins.source_of(made)
+    assert (source.name, source.location) == ("mine", str((tmp_path / "mine.py").resolve()))
+    assert re.fullmatch(r"[0-9a-f]{12}", source.version)
+    (tmp_path / "mine.py").write_text(pooler("mine-first") + "\n")
+    assert load_plugins([tmp_path]).find("pooler", "mine-first").source.version != source.version
+
+
+def test_one_file_may_add_components_of_several_kinds_and_folders_add_up(tmp_path):
+    both = pooler("both-first") + textwrap.dedent("""
+        from bserkit import ChannelTransform
+
+        class Left(ChannelTransform):
+            name = "both-left"
+            outputs = ("left",)
+
+            def transform(self, stereo):
+                return stereo[:1]
+
+        @hookimpl
+        def bserkit_channels():
+            return [Left]
+        """)
+    folders = [write(tmp_path / "one", both=both), write(tmp_path / "two", second=pooler("second-first"))]
+    plugins = load_plugins(folders)
+    assert sorted(names(plugins, "both")) == ["both-first", "both-left"]
+    assert names(plugins, "second") == ["second-first"]
+
+
+def test_files_of_one_name_in_two_folders_are_two_plugins(tmp_path):
+    folders = [write(tmp_path / "one", twin=pooler("twin-one")), write(tmp_path / "two", twin=pooler("twin-two"))]
+    plugins = load_plugins(folders)
+    assert reasons(plugins, "twin") == []
+    for name in ("twin-one", "twin-two"):
+        component = plugins.make(Pooler, name)
+        assert pickle.loads(pickle.dumps(component)) == component  # noqa: S301
+
+
+def test_a_component_of_a_plugin_file_pickles(tmp_path):
+    component = load_plugins([write(tmp_path, keeper=pooler("keeper-first"))]).make(Pooler, "keeper-first:scale=3")
+    again = pickle.loads(pickle.dumps(component))  # noqa: S301
+    assert again == component
+    assert again.scale == 3
+
+
+def test_a_files_whose_name_begins_with_an_underscore_is_no_plugin(tmp_path):
+    plugins = load_plugins([write(tmp_path, _helper="raise RuntimeError", __init__="raise RuntimeError")])
+    assert plugins.failures == ()
+
+
+def test_a_plugins_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"The plugins folder .*nowhere does not exist; --plugins-dir names a folder"):
+        load_plugins([tmp_path / "nowhere"])
+
+
+BROKEN = {
+    "syntax": ("def bserkit_poolers(:", "SyntaxError: "),
+    "missing": ("import a_module_that_nobody_has", "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"),
+    "leaving": ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    "failing": ("1 / 0", "ZeroDivisionError: division by zero"),
+    "asserting": ("raise BaseException('no')", "BaseException: no"),
+    "null": ("x = 1\0", "(SyntaxError|ValueError): .*null bytes"),
+    "renamed": ("from bserkit import Poolerr", "ImportError: cannot import name 'Poolerr'"),
+    "hook_fails": (
+        "from bserkit import hookimpl\n@hookimpl\ndef bserkit_poolers():\n    return 1 / 0",
+        "bserkit_poolers: ZeroDivisionError: division by zero",
+    ),
+    "hook_leaves": (
+        "import sys\nfrom bserkit import hookimpl\n@hookimpl\ndef bserkit_poolers():\n    sys.exit(3)",
+        "bserkit_poolers: SystemExit: 3",
+    ),
+    "hook_returns_nothing": (
+        "from bserkit import hookimpl\n@hookimpl\ndef bserkit_poolers():\n    pass",
+        "bserkit_poolers: TypeError: 'NoneType' object is not iterable",
+    ),
+    "hook_wants_more": (
+        "from bserkit import hookimpl\n@hookimpl\ndef bserkit_poolers(config):\n    return []",
+        ".*config",
+    ),
+}
+
+
+@pytest.mark.parametrize("stem", BROKEN)
+def test_a_broken_plugin_is_reported_and_stops_nothing(tmp_path, stem):
+    text, reason = BROKEN[stem]
+    plugins = load_plugins([write(tmp_path, **{stem: text, "aaa": pooler("aaa-first"), "zzz": pooler("zzz-first")})])
+    (failure,) = plugins.failures
+    assert failure.source.name == stem
+    assert failure.source.location == str((tmp_path / f"{stem}.py").resolve())
+    assert re.match(reason, failure.reason), failure.reason
+    assert "\n" not in failure.reason
+    assert plugins.make(Pooler, "aaa-first")
+    assert plugins.make(Pooler, "zzz-first")
+    assert plugins.make(Pooler, "block-max")
+
+
+def test_a_broken_plugin_leaves_no_half_imported_module_behind(tmp_path):
+    load_plugins([write(tmp_path, halfway="x = 1\nraise RuntimeError")])
+    assert not [name for name in sys.modules if "halfway" in name]
+
+
+def test_an_interrupt_while_a_plugin_loads_is_an_interrupt(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        load_plugins([write(tmp_path, slow="raise KeyboardInterrupt")])
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_stops_nothing(tmp_path):
+    write(tmp_path, fine=pooler("fine-first"))
+    (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere.py")
+    (tmp_path / "folder.py").mkdir()
+    plugins = load_plugins([tmp_path])
+    assert plugins.make(Pooler, "fine-first")
+    assert {failure.source.name for failure in plugins.failures} <= {"dangling", "folder"}
+
+
+def test_hidden_files_are_no_plugins(tmp_path):
+    write(tmp_path, fine=pooler("fine-first"))
+    (tmp_path / "._fine.py").write_bytes(b"\0\5\x16\7")
+    plugins = load_plugins([tmp_path])
+    assert plugins.failures == ()
+    assert plugins.make(Pooler, "fine-first")
+
+
+def test_a_misspelt_hook_is_reported_with_the_nearest(tmp_path):
+    text = pooler("spelt-first").replace("bserkit_poolers", "bserkit_pooler")
+    plugins = load_plugins([write(tmp_path, misspelt=text, next=pooler("next-first"))])
+    (reason,) = reasons(plugins, "misspelt")
+    assert "bserkit_pooler" in reason
+    assert "(did you mean 'bserkit_poolers'?)" in reason
+    assert names(plugins, "misspelt") == []
+    assert names(plugins, "next") == ["next-first"]
+
+
+def test_a_hook_without_its_mark_is_reported(tmp_path):
+    text = pooler("unmarked-first").replace("@hookimpl\n", "")
+    plugins = load_plugins([write(tmp_path, unmarked=text)])
+    assert reasons(plugins, "unmarked") == ["bserkit_poolers is not marked with @hookimpl"]
+
+
+MISFITS = {
+    "an_instance": ("First()", r"First\(scale=1\.0\) is not a Pooler class"),
+    "a_string": ("'block-max'", "'block-max' is not a Pooler class"),
+    "another_class": ("dict", "<class 'dict'> is not a Pooler class"),
+    "another_kind": ("LeftOnly", r".*LeftOnly.* is not a Pooler class"),
+    "an_abstract_class": ("Abstract", "Abstract does not implement pool"),
+    "the_contract": ("Pooler", "Pooler does not implement pool"),
+    "a_nameless_class": ("Nameless", r"Nameless has no name; set a class variable such as name = 'block-max'"),
+    "a_name_as_a_parameter": ("NameField", r"NameField has no name"),
+    "a_name_that_is_no_text": ("Number", "Number has no name"),
+    "a_name_that_cannot_be_typed": ("Untypable", "Untypable"),
+}
+MISFIT_CLASSES = """
+from typing import ClassVar
+from bserkit import ChannelTransform
+
+class LeftOnly(ChannelTransform):
+    name = "left-only"
+    outputs = ("left",)
+    def transform(self, stereo):
+        return stereo[:1]
+
+class Abstract(Pooler):
+    name = "abstract"
+
+class Complete(Pooler):
+    def pool(self, segments):
+        return segments[0]
+
+class Nameless(Complete):
+    pass
+
+class NameField(Complete):
+    name: str = "name-field"
+
+class Number(Complete):
+    name = 5
+
+class Untypable(Complete):
+    name = "My Pooler"
+"""
+
+
+@pytest.mark.parametrize("stem", MISFITS)
+def test_what_is_no_component_is_reported_and_its_neighbours_still_count(tmp_path, stem):
+    returned, reason = MISFITS[stem]
+    text = pooler("fitting-first") + MISFIT_CLASSES
+    text = text.replace("return [First]", f"return [First, {returned}]")
+    plugins = load_plugins([write(tmp_path, **{stem: text})])
+    (found,) = reasons(plugins, stem)
+    assert re.match(f"bserkit_poolers: {reason}", found), found
+    assert names(plugins, stem) == ["fitting-first"]
+
+
+def test_a_transform_that_names_no_outputs_is_reported(tmp_path):
+    text = """
+        from bserkit import ChannelTransform, hookimpl
+
+        class Vague(ChannelTransform):
+            name = "vague"
+            def transform(self, stereo):
+                return stereo
+
+        @hookimpl
+        def bserkit_channels():
+            return [Vague]
+        """
+    plugins = load_plugins([write(tmp_path, vague=text)])
+    (reason,) = reasons(plugins, "vague")
+    assert "outputs" in reason
+
+
+def test_two_plugins_of_one_name_are_an_error_that_names_both_only_when_it_is_asked_for(tmp_path):
+    folder = write(tmp_path, one=pooler("claimed"), two=pooler("claimed"))
+    plugins = load_plugins([folder])
+    assert plugins.failures == ()
+    assert plugins.make(Pooler, "block-max")
+    with pytest.raises(UsageError) as caught:
+        plugins.make(Pooler, "claimed")
+    message = str(caught.value)
+    assert f"The pooler 'claimed' is claimed by one ({(folder / 'one.py').resolve()})" in message
+    assert f"and two ({(folder / 'two.py').resolve()})" in message
+    assert "--no-plugins" in message
+
+
+def test_an_outside_plugin_cannot_take_a_built_in_name_unnoticed(tmp_path):
+    folder = write(tmp_path, impostor=pooler("block-max"))
+    with pytest.raises(UsageError, match=r"claimed by built-in \(bserkit\.builtin\.poolers\) and impostor"):
+        load_plugins([folder]).make(Pooler, "block-max")
+    assert load_plugins([folder], outside=False).make(Pooler, "block-max").name == "block-max"
+
+
+def test_one_name_may_serve_several_kinds(tmp_path):
+    plugins = load_plugins([write(tmp_path, shared=pooler("mean"))])
+    assert plugins.make(Pooler, "mean").kind == "pooler"
+    assert plugins.make(Fuser, "mean").kind == "fusion"
+
+
+def test_without_outside_plugins_nothing_but_built_ins_is_loaded(tmp_path):
+    folder = write(tmp_path, trap=f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    plugins = load_plugins([folder], outside=False)
+    assert {source.name for source in plugins.sources} == {"built-in"}
+    assert plugins.failures == ()
+    result = CliRunner().invoke(main, ["components", "pooler", "--plugins-dir", str(folder), "--no-plugins"])
+    assert result.exit_code == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_all_known_and_what_failed_to_load(tmp_path):
+    plugins = load_plugins([write(tmp_path, good=pooler("good-first"), bad="import a_module_that_nobody_has")])
+    with pytest.raises(UsageError) as caught:
+        plugins.make(Pooler, "good-frist")
+    message = str(caught.value)
+    assert "There is no pooler named 'good-frist' (did you mean 'good-first'?)" in message
+    assert "Known: block-avg, block-max, global-avg, global-max, good-first." in message
+    assert "Plugins that failed to load: bad: ModuleNotFoundError" in message
+
+
+def test_a_plugins_parameters_are_checked_like_any_others(tmp_path):
+    plugins = load_plugins([write(tmp_path, strict=pooler("strict-first"))])
+    with pytest.raises(UsageError, match=r"no parameter 'scala' \(did you mean 'scale'\?\)"):
+        plugins.make(Pooler, "strict-first:scala=2")
+
+
+def trap(folder):
+    for place in (folder, folder / "plugins"):
+        write(place, trap=f"import pathlib\npathlib.Path({str(folder / 'ran')!r}).touch()")
+    return folder / "ran"
+
+
+def test_code_in_the_working_folder_is_not_run_unasked(tmp_path):
+    ran = trap(tmp_path)
+    command = "from bserkit.cli import main; main(['plugins'])"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "trap" not in done.stdout + done.stderr
+    assert not ran.exists()
+
+
+def test_code_in_the_working_folder_is_run_when_asked(tmp_path, monkeypatch):
+    ran = trap(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(main, ["plugins"], env={"BSERKIT_PLUGINS_DIR": "."}).exit_code == 0
+    assert ran.exists()
+
+
+def distribution(folder, name, entries, **modules):
+    write(folder, **modules)
+    info = folder / f"{name}-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    lines = [f"{entry} = {value}" for entry, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[bserkit]", *lines, ""]))
+    return folder
+
+
+def test_an_installed_package_is_a_plugin_by_its_entry_point(tmp_path, monkeypatch):
+    text = pooler("entered-first")
+    distribution(tmp_path, "entered-dist", {"entered": "entered_module"}, entered_module=text)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins = load_plugins()
+    made = plugins.make(Pooler, "entered-first")
+    source = plugins.source_of(made)
+    assert (source.name, source.location, source.version) == ("entered", "entered-dist, entered_module", "1.2")
+    assert pickle.loads(pickle.dumps(made)) == made  # noqa: S301
+    assert names(load_plugins(outside=False), "entered") == []
+
+
+def test_a_broken_entry_point_is_reported_and_stops_nothing(tmp_path, monkeypatch):
+    entries = {"gone": "module_that_was_never_there", "leaves": "leaving_module", "works": "working_module"}
+    modules = {"leaving_module": "import sys\nsys.exit(1)", "working_module": pooler("working-first")}
+    distribution(tmp_path, "mixed-dist", entries, **modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins = load_plugins()
+    assert reasons(plugins, "gone") == ["ModuleNotFoundError: No module named 'module_that_was_never_there'"]
+    assert reasons(plugins, "leaves") == ["SystemExit: 1"]
+    assert plugins.make(Pooler, "working-first")
+
+
+def test_a_package_and_a_file_that_claim_one_name_are_both_named(tmp_path, monkeypatch):
+    distribution(tmp_path / "site", "rival-dist", {"rival": "rival_module"}, rival_module=pooler("rivalled"))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    plugins = load_plugins([write(tmp_path / "plugins", local=pooler("rivalled"))])
+    with pytest.raises(UsageError, match=r"claimed by rival \(rival-dist, rival_module\) and local \(.*local\.py\)"):
+        plugins.make(Pooler, "rivalled")
+
+
+def test_the_command_line_lists_outside_components_and_failures_with_their_origin(tmp_path):
+    folder = write(tmp_path, listed=pooler("listed-first"), broken="1 / 0")
+    result = CliRunner().invoke(main, ["components", "pooler", "--plugins-dir", str(folder)])
+    assert result.exit_code == 0
+    assert re.search(
+        r"listed-first +The first segment\.  \[listed: .*listed\.py\]\n +scale=1\.0  \(float\)", result.output
+    )
+    assert re.search(r"failed: broken \(.*broken\.py\): ZeroDivisionError: division by zero", result.output)
+
+
+def test_protocols_are_not_open_to_plugins(tmp_path):
+    text = """
+        from bserkit import hookimpl
+
+        @hookimpl
+        def bserkit_protocols():
+            return []
+        """
+    plugins = load_plugins([write(tmp_path, protocols=text)])
+    assert len(reasons(plugins, "protocols")) == 1
+    assert list(plugins.of_kind("protocol")) == ["losgo", "loso", "predefined"]
