@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +29,18 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BserkitError as error:
-            if _verbose(ctx):
-                raise
+            _trace(ctx)
             click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
             click.echo(str(error), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            if _verbose(ctx):
-                raise
+            _trace(ctx)
             click.echo("Interrupted. Features computed so far are kept; the same command goes on from there.", err=True)
             ctx.exit(1)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if _verbose(ctx):
-                raise
+            _trace(ctx)
             click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
             click.echo(
                 f"{type(error).__name__}: {error}\nThe same command with -v before it shows where: bserkit -v ...",
@@ -51,8 +49,10 @@ class _Commands(click.Group):
             ctx.exit(1)
 
 
-def _verbose(ctx: click.Context) -> bool:
-    return bool(ctx.find_root().params.get("verbose"))
+def _trace(ctx: click.Context) -> None:
+    """Show where the failure that is being handled came from, if that was asked for."""
+    if ctx.find_root().params.get("verbose"):
+        traceback.print_exc()
 
 
 def _interrupt(*_: object) -> None:
@@ -193,9 +193,11 @@ def extract(data: str, out: Path, **given: Any) -> None:
     from bserkit.console import ConsoleReporter
     from bserkit.corpus import read_corpus
     from bserkit.experiment import check_corpus
-    from bserkit.export import export
+    from bserkit.export import check_writable, export
     from bserkit.extraction import extract as extract_features
+    from bserkit.extraction import pending
 
+    check_writable(out)
     reporter = ConsoleReporter(quiet=given["quiet"])
     pooled = given.pop("pooler")
     settings, _, store = _resolve({"data": data, "pooler": pooled, **given})
@@ -208,7 +210,8 @@ def extract(data: str, out: Path, **given: Any) -> None:
         reporter.say(f"Left out: {one.item}: {one.reason}")
     for note in checked.notes:
         reporter.say(f"Note: {note}.")
-    extract_features(checked.corpus.utterances, checked.digests, settings.extraction, store, reporter)
+    work = pending(checked.corpus.utterances, checked.digests, settings.extraction, store)
+    extract_features(work, store, reporter)
     rows = export(out, settings, checked, settings.pooler if pooled else None, store, reporter)
     click.echo(f"{rows} rows of {len(checked.corpus.utterances)} utterances in {out}")
 
@@ -262,8 +265,11 @@ def _show_failures(plugins: Plugins) -> None:
 @click.option("--port", default=5000, show_default=True, help="Port on this machine.")
 def ui(port: int) -> None:
     """Open the MLflow UI on the runs of this folder, at http://127.0.0.1:PORT, for this machine alone."""
-    from bserkit.tracking import ui_command
+    from bserkit.tracking import tracking_uri, ui_command
 
+    if tracking_uri().startswith("http"):
+        click.echo(f"Runs are kept by the MLflow server at {tracking_uri()}: open that address in a browser.")
+        return
     click.echo(f"MLflow UI at http://127.0.0.1:{port} (stop it with Ctrl-C)")
     raise SystemExit(subprocess.call(ui_command(port)))
 
@@ -310,6 +316,8 @@ def _resolve(given: dict[str, Any]) -> tuple[Any, Plugins, Any]:
 
     values = read_config(Path(given["config"])) if given.get("config") else {}
     values |= {key.replace("_", "-"): value for key, value in given.items() if value is not None and key != "config"}
+    if folders := os.environ.get("BSERKIT_PLUGINS_DIR"):
+        values.setdefault("plugins-dir", folders)
     loaded = _plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
     _show_failures(loaded)
     return resolve(values, loaded), loaded, _store(values.get("cache"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class Settings:
     mono: MonoPolicy
     experiment: str
     run_name: str | None
+    plugins_dir: str | None
 
     def components(self) -> list[Component]:
         """Return every component, in the data's order."""
@@ -101,6 +103,8 @@ class Settings:
         document |= {"device": self.extraction.device, "precision": self.extraction.precision}
         if self.run_name:
             document["run-name"] = self.run_name
+        if self.plugins_dir:
+            document["plugins-dir"] = self.plugins_dir
         for component in self.components():
             table = {"name": component.name} | {
                 key: value for key, value in component.parameters.items() if value is not None
@@ -127,9 +131,11 @@ def read_config(path: Path) -> dict[str, Any]:
     for key in values:
         if key not in _KNOWN:
             raise UsageError(f"{path}: there is no setting {key!r}{nearest(key, _KNOWN)}. Known: {', '.join(_KNOWN)}.")
-    for key in ("data", "plugins-dir", "cache"):
+    for key in ("data", "cache"):
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / Path(values[key]).expanduser())
+    if isinstance(values.get("plugins-dir"), str):
+        values["plugins-dir"] = _absolute_folders(values["plugins-dir"], path.parent)
     if "backbone" in values:
         values["backbone"] = _with_weights_beside(path, one_spec("backbone", values["backbone"]))
     return values
@@ -182,6 +188,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         mono=values["mono"],
         experiment=str(values["experiment"]),
         run_name=values.get("run-name"),
+        plugins_dir=_absolute_folders(values.get("plugins-dir"), Path.cwd()),
     )
 
 
@@ -203,6 +210,13 @@ def _with_weights_beside(path: Path, spec: Spec) -> dict[str, Any]:
     if isinstance(weights := table.get("weights"), str) and weights not in {"imagenet", "random"}:
         table["weights"] = str(path.parent / Path(weights).expanduser())
     return table
+
+
+def _absolute_folders(folders: str | None, base: Path) -> str | None:
+    """Return a list of folders, as PATH is one, with relative ones taken to begin at ``base``."""
+    if not folders:
+        return None
+    return os.pathsep.join(str(base / Path(folder).expanduser()) for folder in folders.split(os.pathsep))
 
 
 def _readers(plugins: Plugins) -> list[CorpusReader]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -80,10 +81,10 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
     )
     counts = corpus.count()
     shown = corpus.speakers[:20]
-    table = Table("speaker", *corpus.labels, "all", box=None, pad_edge=False)
+    table = Table("speaker", *map(escape, corpus.labels), "all", box=None, pad_edge=False)
     for speaker in shown:
         row = [counts[speaker, label] for label in corpus.labels]
-        table.add_row(speaker or "unknown", *map(str, row), str(sum(row)))
+        table.add_row(escape(speaker) or "unknown", *map(str, row), str(sum(row)))
     if len(shown) < len(corpus.speakers):
         table.add_row(f"... {len(corpus.speakers) - len(shown)} more")
     totals = [sum(counts[speaker, label] for speaker in corpus.speakers) for label in corpus.labels]
@@ -159,7 +160,7 @@ def _fold_table(evaluation: Evaluation) -> Table:
     for index, outcome in enumerate(evaluation.outcomes):
         result = evaluation.measures(fold=index)
         table.add_row(
-            outcome.fold.name,
+            escape(outcome.fold.name),
             str(len(outcome.fold.test)),
             *(f"{evaluation.measures(part, index).uar:.3f}" for part in evaluation.scores),
             f"{result.accuracy:.3f}",
@@ -171,7 +172,13 @@ def _fold_table(evaluation: Evaluation) -> Table:
 
 def _confusion_table(evaluation: Evaluation) -> Table:
     result = evaluation.measures()
-    table = Table("true", *evaluation.classes, "recall", title="Confusion of the fusion: decided", title_justify="left")
+    table = Table(
+        "true",
+        *map(escape, evaluation.classes),
+        "recall",
+        title="Confusion of the fusion: decided",
+        title_justify="left",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name, counts in zip(evaluation.classes, result.confusion.tolist(), strict=True):
@@ -180,7 +187,7 @@ def _confusion_table(evaluation: Evaluation) -> Table:
             for label, count in zip(evaluation.classes, counts, strict=True)
         ]
         recall = result.recall[name]
-        table.add_row(name, *cells, "" if np.isnan(recall) else f"{recall:.3f}")
+        table.add_row(escape(name), *cells, "" if np.isnan(recall) else f"{recall:.3f}")
     return table
 
 

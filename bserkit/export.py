@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.errors import UsageError
+from bserkit.errors import BserkitError, UsageError
 
 if TYPE_CHECKING:
     from bserkit.config import Settings
@@ -32,13 +32,11 @@ def export(
     ``bserkit``. The file appears when it is whole.
 
     Raises:
-        UsageError: the file's folder does not exist.
+        BserkitError: the file cannot be written, or features vanished from the store.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not out.parent.is_dir():
-        raise UsageError(f"{out} cannot be written: there is no folder {out.parent}.")
     recipes = settings.extraction.recipes()
     described = {channel: recipe | {"pooler": pooler.spec if pooler else None} for channel, recipe in recipes.items()}
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
@@ -78,13 +76,27 @@ def export(
         if writer:
             writer.close()
         partial.replace(out)
+    except OSError as error:
+        raise BserkitError(f"{out} cannot be written: {error.strerror or error}.") from None
     finally:
         partial.unlink(missing_ok=True)
     return rows
 
 
+def check_writable(out: Path) -> None:
+    """Find out before any work whether a file can be written.
+
+    Raises:
+        UsageError: it cannot; the message says why.
+    """
+    if not out.parent.is_dir():
+        raise UsageError(f"{out} cannot be written: there is no folder {out.parent}.")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UsageError(f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder is read-only'}.")
+
+
 def _read(store: FeatureStore, recipe: dict[str, Any], digest: str, item: str) -> tuple[np.ndarray, np.ndarray]:
     kept = store.read_features(recipe, digest)
     if kept is None:
-        raise UsageError(f"The features of {item} were deleted while they were needed; run the command again.")
+        raise BserkitError(f"The features of {item} were deleted while they were needed; run the command again.")
     return kept[0].astype(np.float32), kept[1]

@@ -14,7 +14,6 @@ import numpy as np
 from bserkit.audio import read_stereo
 from bserkit.component import Component, code_digest
 from bserkit.errors import BserkitError, UsageError
-from bserkit.progress import Silent
 
 if TYPE_CHECKING:
     import torch
@@ -81,36 +80,54 @@ class Extraction:
         }
 
 
-def extract(
-    utterances: Sequence[Utterance],
-    digests: Sequence[str],
-    extraction: Extraction,
-    store: FeatureStore,
-    reporter: Reporter | None = None,
-) -> int:
-    """Compute the features that the store does not hold yet; return how many segments went through the network.
+@dataclass(frozen=True)
+class Pending:
+    """What the store does not hold yet, and the loaded network that will make it, if there is anything to make.
 
-    Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. What is
-    done is kept even if the work is broken off.
+    Attributes:
+        wanted: by digest, the utterance and the channels that are missing of it.
+    """
+
+    extraction: Extraction
+    wanted: Mapping[str, tuple[Utterance, list[str]]]
+    network: _Network | None
+
+
+def pending(
+    utterances: Sequence[Utterance], digests: Sequence[str], extraction: Extraction, store: FeatureStore
+) -> Pending:
+    """Find out what has to be computed and load the network for it, so that wrong weights are told before any work.
 
     Raises:
-        BserkitError: weights, audio or the disk stand in the way.
+        BserkitError: the weights cannot be had or do not fit the architecture.
     """
     recipes = extraction.recipes()
     for recipe in recipes.values():
         store.touch(recipe)
-    # One utterance under several names is computed once.
+    # One recording under several names is computed once.
     wanted = {
         digest: (utterance, missing)
         for digest, utterance in dict(zip(digests, utterances, strict=True)).items()
         if (missing := [channel for channel, recipe in recipes.items() if not store.has(recipe, digest)])
     }
-    if not wanted:
+    return Pending(extraction, wanted, _Network(extraction) if wanted else None)
+
+
+def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
+    """Compute what is pending; return how many segments went through the network.
+
+    Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. What is
+    done is kept even if the work is broken off.
+
+    Raises:
+        BserkitError: audio or the disk stand in the way, or the network makes values that are not numbers.
+    """
+    if work.network is None:
         return 0
-    network = _Network(extraction)
+    recipes = work.extraction.recipes()
     segments = 0
-    with (reporter or Silent()).stage("Extracting features", len(wanted), "utterances") as advance:
-        for digest, channel, features, times, last in _features(wanted, extraction, network):
+    with reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
+        for digest, channel, features, times, last in _features(work.wanted, work.extraction, work.network):
             store.write_features(recipes[channel], digest, features, times)
             segments += len(features)
             advance(int(last))

@@ -40,14 +40,18 @@ def measure(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> 
     >>> measure(np.array(["a", "a", "a", "b"]), np.array(["a", "a", "b", "b"]), ["a", "b", "c"]).uar.round(4).item()
     0.8333
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
-
-    by_class = {"labels": list(classes), "average": None, "zero_division": np.nan}
-    recall = recall_score(labels, decided, **by_class)
+    column = {name: index for index, name in enumerate(classes)}
+    pairs = [column[name] for name in labels], [column[name] for name in decided]
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(confusion, pairs, 1)
+    right, true, chosen = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    unknown = np.full(len(classes), np.nan)
+    recall = np.divide(right, true, out=unknown.copy(), where=true > 0)
+    f1 = np.divide(2 * right, true + chosen, out=unknown.copy(), where=true + chosen > 0)
     return Measures(
-        accuracy=float(accuracy_score(labels, decided)),
+        accuracy=float(right.sum() / true.sum()),
         uar=float(np.nanmean(recall)),
-        macro_f1=float(np.nanmean(f1_score(labels, decided, **by_class))),
+        macro_f1=float(np.nanmean(f1)),
         recall=dict(zip(classes, recall.tolist(), strict=True)),
-        confusion=confusion_matrix(labels, decided, labels=list(classes)),
+        confusion=confusion,
     )

@@ -246,8 +246,10 @@ def _problem(component: object, contract: type[Component]) -> str:
         return f"{component.__name__} has no name; set a class variable such as name = 'block-max'"
     if not is_name(name):
         return f"{component.__name__} has a name that cannot be typed, {name!r}; use small letters, digits and hyphens"
-    if issubclass(component, ChannelTransform) and not getattr(component, "outputs", ()):
-        return f"{component.__name__} names no channels; set a class variable such as outputs = ('mid', 'side')"
+    if issubclass(component, ChannelTransform):
+        outputs = getattr(component, "outputs", ())
+        if not outputs or not all(map(is_name, outputs)):
+            return f"{component.__name__} names no channels; set a class variable such as outputs = ('mid', 'side')"
     return ""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from bserkit.experiment import FUSION
@@ -22,7 +24,7 @@ def overall_metrics(evaluation: Evaluation) -> dict[str, float]:
     """Return every number that is about all folds together, by its name in MLflow."""
     result = evaluation.measures()
     metrics = result.overall() | {"chance_uar": 1 / len(evaluation.classes)}
-    metrics |= {f"class/{name}/recall": recall for name, recall in result.recall.items()}
+    metrics |= {f"class/{_legal(name)}/recall": recall for name, recall in result.recall.items()}
     for part in evaluation.scores:
         if part != FUSION:
             metrics |= {f"{part}/{name}": value for name, value in evaluation.measures(part).overall().items()}
@@ -38,6 +40,14 @@ def overall_metrics(evaluation: Evaluation) -> dict[str, float]:
             f"{ORACLE}_optimism_uar": oracle.uar - result.uar,
         }
     return metrics
+
+
+def _legal(label: str) -> str:
+    """Spell a label as MLflow takes it in a metric's name; one that has to change is told apart by its digest."""
+    plain = re.sub(r"[^\w\- :.]", "_", label)
+    if plain == label and label.strip(". "):
+        return label
+    return f"{plain} {hashlib.sha256(label.encode()).hexdigest()[:6]}"
 
 
 def fold_metrics(evaluation: Evaluation, fold: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_features
-from bserkit.extraction import extract
+from bserkit.extraction import extract, pending
 from bserkit.protocol import split
 from bserkit.record import (
     confusion_rows,
@@ -53,15 +53,16 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
         BserkitError: something that the run needs cannot be had.
     """
     settings = with_data(settings, plugins, store, reporter)
-    # A weights file that is not there is found out before any audio is read.
+    # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     weights = settings.extraction.backbone.weights_digest()
     checked, folds = prepare(settings, store, reporter)
+    work = pending(checked.corpus.utterances, checked.digests, settings.extraction, store)
     show_findings(reporter.console, settings, checked, folds)
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     parameters = settings.flat() | {"backbone.weights_digest": weights}
     with tracked_run(settings.experiment, name, parameters, _tags(settings, plugins, checked)) as tracked:
         _log_inputs(tracked, settings, checked, folds)
-        extract(checked.corpus.utterances, checked.digests, settings.extraction, store, reporter)
+        extract(work, store, reporter)
         views = pool_features(checked, settings.extraction, settings.pooler, store, reporter)
         evaluation = evaluate(views, folds, settings.fusion, settings.classifier, reporter)
         _log_results(tracked, evaluation, checked)

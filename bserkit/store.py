@@ -97,7 +97,7 @@ class FeatureStore:
         path = self.root / f"audio-{FORMAT}" / digest[:2] / f"{digest}.json"
         try:
             facts: dict[str, Any] = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             facts = find_out()
             self._write(path, json.dumps(facts).encode())
         return facts

@@ -100,14 +100,13 @@ def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: 
 
         import mlflow
         from mlflow.entities import Param, RunTag
-        from mlflow.exceptions import MlflowException
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         uri = tracking_uri()
         try:
             if uri.startswith("sqlite:///"):
-                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+                _make_database(Path(uri.removeprefix("sqlite:///")))
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
             if found and found.lifecycle_stage == "deleted":
@@ -123,9 +122,32 @@ def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: 
                 params=[Param(name, value) for name, value in parameters.items()],
                 tags=[RunTag(name, value) for name, value in (own | dict(tags)).items()],
             )
-        except (MlflowException, OSError) as error:
-            raise BserkitError(f"The tracking store {uri} cannot be used: {str(error).splitlines()[0]}") from None
+        except BserkitError:
+            raise
+        except Exception as error:
+            # A tracking store may be a database, a server or a plugin, each with failures of its own.
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise BserkitError(
+                f"The tracking store {uri} cannot be used: {first}. Mend or move it away, or name another with "
+                "MLFLOW_TRACKING_URI."
+            ) from error
     return TrackedRun(client, info.run_id, identity)
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's database beside its place and move it there, so that runs that begin together find a whole one."""
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            partial.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{partial.as_posix()}").search_experiments(max_results=1)
+            partial.replace(path)
 
 
 def _end(run: TrackedRun, status: str, reason: str) -> None:
@@ -156,6 +178,5 @@ def ui_command(port: int) -> list[str]:
     """Return the command that serves the MLflow UI on the same store, for this machine alone."""
     import sys
 
-    uri = tracking_uri()
-    arguments = ["--backend-store-uri", uri] if not uri.startswith("http") else []
-    return [sys.executable, "-m", "mlflow", "ui", *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    arguments = ["--backend-store-uri", tracking_uri(), "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, "-m", "mlflow", "ui", *arguments]

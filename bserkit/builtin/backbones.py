@@ -124,6 +124,14 @@ class Torchvision(_TorchvisionBackbone):
         """Return torchvision's name of the network."""
         return self.arch
 
+    def weights_digest(self) -> str:
+        """Name the weights; an untrained network has no file whose absence would tell that there is no such network."""
+        if self.weights == "random":
+            from bserkit.builtin import networks
+
+            networks.publication(self.arch)
+        return super().weights_digest()
+
 
 @cache
 def file_digest(path: Path) -> str:

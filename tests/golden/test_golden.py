@@ -22,7 +22,7 @@ from bserkit.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, Globa
 from bserkit.corpus import read_corpus
 from bserkit.demo import demo_corpus
 from bserkit.experiment import check_corpus, evaluate, pool_features
-from bserkit.extraction import Extraction, extract
+from bserkit.extraction import Extraction, extract, pending
 from bserkit.progress import Silent
 from bserkit.protocol import LeaveOneSpeakerOut, split
 from bserkit.store import FeatureStore
@@ -100,7 +100,7 @@ def test_results_of_the_demonstration_corpus(corpus, tmp_path):
         (LeftRight(), MidSide()), LogMel(), Torchvision(arch="squeezenet1_1", weights="random"), "cpu", "fp32"
     )
     checked = check_corpus(corpus, extraction.transforms, "refuse", store, silent)
-    extract(checked.corpus.utterances, checked.digests, extraction, store)
+    extract(pending(checked.corpus.utterances, checked.digests, extraction, store), store, silent)
     folds = split(LeaveOneSpeakerOut(), checked.corpus.utterances)
     views = pool_features(checked, extraction, BlockMax(), store, silent)
     values = {}

@@ -218,7 +218,7 @@ def test_cache_shows_what_is_kept_and_prune_deletes_it(cli, tmp_path, corpus, fa
     assert len(files) == 36
     assert len(shown) == 2
     assert shown[0].startswith(f"{size:9.1f} MB      36 files  used ")
-    assert shown[0].endswith("mono   logmel, band-means, none, fp32")
+    assert shown[0].endswith("mono, logmel, band-means, none, fp32")
     assert shown[1] == f"{size:9.1f} MB in {cache}"
     assert cli("cache", "prune", "--older-than", "1", cache=cache).stdout == "Deleted 0 files, 0.0 MB.\n"
     assert len(list(cache.glob("features-*/*/*/*.safetensors"))) == 36

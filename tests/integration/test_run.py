@@ -426,9 +426,10 @@ def test_the_mono_mix_takes_recordings_of_any_kind(flat_run):
 
 
 def test_a_label_of_any_characters_can_be_evaluated(cli, lab, fast, rows, manifest, read_run, first_run):
-    path = manifest("odd.csv", [(name, label.replace("mad", "mad (loud)"), who) for name, label, who in rows])
+    path = manifest("odd.csv", [(name, label.replace("mad", "mad [loud]"), who) for name, label, who in rows])
     ended = cli("run", path, *fast, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     run = read_run(lab, ended)
-    assert set(predictions(run, "fusion")["label"]) == {"calm", "glad", "mad (loud)"}
+    assert set(predictions(run, "fusion")["label"]) == {"calm", "glad", "mad [loud]"}
+    assert set(printed_table(ended.stdout, "Confusion of the fusion")) == {"calm", "glad", "mad [loud]"}
     assert run.metrics["accuracy"] == pytest.approx(first_run.metrics["accuracy"])

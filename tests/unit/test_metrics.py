@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from bserkit.metrics import measure
 
@@ -25,3 +28,14 @@ def test_deciding_for_a_class_that_does_not_occur_costs_f1_but_is_no_recall():
     result = measure(np.array(["a", "a"]), np.array(["a", "c"]), ["a", "b", "c"])
     assert result.uar == 0.5
     assert result.macro_f1 == pytest.approx((2 * 1 / (2 + 1) + 0) / 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30))
+def test_measures_equal_those_of_scikit_learn(pairs):
+    labels, decided = (np.array(side) for side in zip(*pairs, strict=True))
+    result = measure(labels, decided, list("abc"))
+    shared = {"labels": list("abc"), "average": None, "zero_division": np.nan}
+    assert result.accuracy == pytest.approx(accuracy_score(labels, decided))
+    assert result.uar == pytest.approx(np.nanmean(recall_score(labels, decided, **shared)))
+    assert result.macro_f1 == pytest.approx(np.nanmean(f1_score(labels, decided, **shared)))
+    np.testing.assert_array_equal(result.confusion, confusion_matrix(labels, decided, labels=list("abc")))

@@ -1,0 +1,170 @@
+"""Extraction: what a segment's features are depends on its audio and the recipe alone; each is computed once."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bserkit import Backbone, BserkitError, UsageError, Utterance
+from bserkit.audio import content_digest
+from bserkit.builtin.backbones import Torchvision
+from bserkit.builtin.channels import LeftRight, MidSide, Mono
+from bserkit.builtin.frontends import LogMel
+from bserkit.extraction import BATCH_SEGMENTS, Extraction, extract, pending
+from bserkit.progress import Silent
+from bserkit.store import FeatureStore
+
+LENGTHS = (0.3, 1.0, 6.3, 0.05, 2.0)
+
+
+BOTH = (LeftRight(), MidSide())
+
+
+def extraction(backbone=None, transforms=BOTH, precision="fp32"):
+    backbone = backbone or Torchvision(arch="squeezenet1_1", weights="random")
+    return Extraction(transforms, LogMel(), backbone, "cpu", precision)
+
+
+@pytest.fixture(scope="module")
+def utterances(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    generator = np.random.default_rng(0)
+    made = []
+    for index, seconds in enumerate(LENGTHS):
+        path = folder / f"{index}.wav"
+        soundfile.write(path, 0.1 * generator.normal(size=(int(16000 * seconds), 2)), 16000)
+        made.append(Utterance(path, "a", "s"))
+    return made
+
+
+def features(utterances, what, root):
+    store = FeatureStore(root)
+    digests = [content_digest(utterance) for utterance in utterances]
+    count = extract(pending(utterances, digests, what, store), store, Silent())
+    kept = {
+        (utterance.path.name, channel): store.read_features(recipe, digest)
+        for utterance, digest in zip(utterances, digests, strict=True)
+        for channel, recipe in what.recipes().items()
+    }
+    return count, kept
+
+
+def test_every_utterance_and_channel_has_its_segments_in_times_order(utterances, tmp_path):
+    count, kept = features(utterances, extraction(), tmp_path)
+    assert {channel for _, channel in kept} == {"left", "right", "mid", "side"}
+    expected = {f"{index}.wav": max(1, (int(16000 * s) - 512) // 160 // 30 - 1) for index, s in enumerate(LENGTHS)}
+    frontend = LogMel()
+    for (name, _), (made, times) in kept.items():
+        seconds = LENGTHS[int(name[0])]
+        segments = len(frontend.segments(torch.zeros(1, int(16000 * seconds)), 16000).times)
+        assert made.shape == (segments, 512)
+        assert (np.diff(times[:, 0]) > 0).all()
+        assert segments >= expected[name]
+    assert count == sum(len(made) for made, _ in kept.values())
+    assert count > BATCH_SEGMENTS["cpu"] * 4
+
+
+def test_the_order_and_company_of_files_changes_no_bit(utterances, tmp_path):
+    _, straight = features(utterances, extraction(), tmp_path / "straight")
+    _, backwards = features(utterances[::-1], extraction(), tmp_path / "backwards")
+    for index, utterance in enumerate(utterances):
+        _, alone = features([utterance], extraction(), tmp_path / f"alone{index}")
+        for key, (made, _) in alone.items():
+            np.testing.assert_array_equal(made, straight[key][0])
+            np.testing.assert_array_equal(made, backwards[key][0])
+
+
+def test_a_channel_is_the_same_whichever_others_are_asked_for(utterances, tmp_path):
+    _, four = features(utterances[:2], extraction(), tmp_path / "four")
+    _, two = features(utterances[:2], extraction(transforms=(MidSide(),)), tmp_path / "two")
+    for key, (made, _) in two.items():
+        np.testing.assert_array_equal(made, four[key][0])
+
+
+def test_features_equal_those_of_the_obvious_loop(utterances, tmp_path):
+    what = extraction()
+    _, kept = features(utterances[:3], what, tmp_path)
+    network = what.backbone.load("cpu")
+    for utterance in utterances[:3]:
+        samples, rate = soundfile.read(utterance.path, dtype="float32")
+        left, right = torch.from_numpy(samples.T.copy())
+        for channel, wave in {"left": left, "right": right, "mid": left + right, "side": left - right}.items():
+            planes = what.frontend.segments(wave.unsqueeze(0), rate).planes[0]
+            with torch.inference_mode():
+                expected = network(planes)
+            np.testing.assert_allclose(kept[utterance.path.name, channel][0], expected, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_kept_is_not_computed_again_and_what_is_missing_is(utterances, tmp_path):
+    first, _ = features(utterances, extraction(transforms=(LeftRight(),)), tmp_path)
+    again, _ = features(utterances, extraction(transforms=(LeftRight(),)), tmp_path)
+    more, _ = features(utterances, extraction(), tmp_path)
+    assert (again, more) == (0, first)
+
+
+def test_another_parameter_weight_or_precision_is_another_feature(utterances, tmp_path):
+    recipes = [
+        extraction().recipes()["left"],
+        extraction(Torchvision(arch="squeezenet1_1", weights="random", seed=1)).recipes()["left"],
+        extraction(Torchvision(arch="squeezenet1_1", weights="random", picture="clip")).recipes()["left"],
+        extraction(precision="bf16").recipes()["left"],
+        extraction().recipes()["right"],
+    ]
+    store = FeatureStore(tmp_path)
+    assert len({store.features_path(recipe, "00") for recipe in recipes}) == len(recipes)
+
+
+def test_bf16_features_agree_with_fp32_and_take_half_the_room(utterances, tmp_path):
+    _, whole = features(utterances[1:2], extraction(), tmp_path)
+    _, half = features(utterances[1:2], extraction(precision="bf16"), tmp_path)
+    for key, (made, _) in half.items():
+        exact = whole[key][0]
+        assert (made.dtype, exact.dtype) == (np.float16, np.float32)
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(made.astype(float), axis=1)
+        assert ((exact * made.astype(float)).sum(axis=1) / norms > 0.999).all()
+
+
+@given(st.floats(2.0**-14, 60000.0))
+def test_half_precision_holds_every_bf16_value_of_ordinary_size(value):
+    computed = torch.tensor(value).to(torch.bfloat16).float()
+    assert computed.to(torch.float16).float() == computed
+
+
+class Odd(Backbone):
+    name = "odd"
+    output: str = "nan"
+
+    def weights_digest(self):
+        return "none"
+
+    def feature_size(self):
+        return 4
+
+    def load(self, device):
+        value = float("nan") if self.output == "nan" else 1e6
+
+        class Constant(torch.nn.Module):
+            def forward(self, planes):
+                return torch.full((len(planes), 1 if self.training else 4), value)
+
+        return Constant().eval()
+
+
+def test_values_that_are_not_numbers_are_refused(utterances, tmp_path):
+    with pytest.raises(BserkitError, match="not numbers"):
+        features(utterances[:1], extraction(Odd()), tmp_path)
+
+
+def test_values_too_large_for_half_precision_are_kept_whole(utterances, tmp_path):
+    _, kept = features(utterances[:1], extraction(Odd(output="large"), precision="bf16"), tmp_path)
+    assert all((made == 1e6).all() for made, _ in kept.values())
+
+
+def test_two_transforms_may_not_make_a_channel_of_one_name():
+    class Other(Mono):
+        name = "other"
+
+    with pytest.raises(UsageError, match="both make a channel 'mono'"):
+        extraction(transforms=(Mono(), Other())).transform_of()
