@@ -92,6 +92,7 @@ class Settings:
             rows |= {f"{prefix}.{key}": value for key, value in component.parameters.items()}
         rows |= {"device": self.extraction.device, "precision": self.extraction.precision}
         rows |= {"seed": self.seed, "mono": self.mono}
+        rows |= {"plugins-dir": self.plugins_dir} if self.plugins_dir else {}
         return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
 
     def to_toml(self) -> str:

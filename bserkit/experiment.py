@@ -263,8 +263,8 @@ def _refusal(items: Sequence[str], facts: Sequence[AudioFacts], total: int) -> s
         f"what differs between left and right:\n  " + "\n  ".join([*items[:_NAMED], *more]) + "\n"
         "Say what to do with them:\n"
         "  --mono duplicate   keep them; their Side channel is silent\n"
-        "  --mono skip        leave them out\n"
-        "  --channels mono    learn from the mean of both channels instead"
+        + ("  --mono skip        leave them out\n" if len(items) < total else "")
+        + "  --channels mono    learn from the mean of both channels instead"
     )
 
 

@@ -70,7 +70,6 @@ def fusion_search_figure(searches: Mapping[str, Sequence[tuple[str, float, float
             chosen = [(weight, score) for name, weight, score, best in trials if name == fold and best]
             axes.plot(*zip(*chosen, strict=True), marker="o", linestyle="", color=line.get_color())
         axes.set_xlabel(f"weight of {stage}")
-        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     grid[0, 0].set_ylabel(f"{metric} on the items searched on")
     grid[0, -1].legend(fontsize=7)

@@ -108,8 +108,9 @@ def silent_side(outcomes: list[Outcome]) -> str:
     ]
     return f"""## The silent Side
 
-13 of f1's 14 neutral recordings have left equal to right, and so a silent Side; of all others only `rab-f1-b1` has. Where
-f1 is in training, a silent Side can be learned as "neutral"; where f1 is evaluated, nothing in training looks like it.
+13 of f1's 14 neutral recordings have left equal to right, and so a silent Side; of all others only `rab-f1-b1` has.
+Where f1 is in training, a silent Side can be learned as "neutral"; where f1 is evaluated, nothing in training looks
+like it.
 
 {table(header, rows)}
 
@@ -175,8 +176,8 @@ ComParE 2016.
 
 The paper's pipeline with frozen features (block-max, two-stage) reaches **{paper.number("uar")}**, {verdict} the
 reference. The best of the twelve combinations ({best_name}) reaches {best.number("uar")}, but it was
-picked by looking at the evaluated data. With six speakers the reference's own interval is 0.19 wide: no difference here is
-evidence that one is better than the other.
+picked by looking at the evaluated data. With six speakers the reference's own interval is 0.19 wide: no difference
+here is evidence that one is better than the other.
 
 {chr(10).join(sections)}
 Made with {", ".join(f"{name} {version(name)}" for name in libraries)}; {platform.machine()} processor, precision \
