@@ -44,10 +44,7 @@ class TwoStage(Fuser):
 
     def fit(self, views: Views, make_classifier: Callable[[], Any]) -> FittedFuser:
         """Fit a classifier a channel on all training items, and the weights on inner groups of their speakers."""
-        estimators = {
-            channel: fit_classifier(make_classifier, features, views.labels, views.speakers)
-            for channel, features in views.features.items()
-        }
+        estimators = _fit_channels(views, make_classifier)
         channels_of = views.channels_of()
         group_of = speaker_groups(views.speakers, self.inner_groups)
         if obstacle := _obstacle(views, group_of):
@@ -126,10 +123,7 @@ class Mean(Fuser):
 
     def fit(self, views: Views, make_classifier: Callable[[], Any]) -> FittedFuser:
         """Fit a classifier a channel."""
-        estimators = {
-            channel: fit_classifier(make_classifier, features, views.labels, views.speakers)
-            for channel, features in views.features.items()
-        }
+        estimators = _fit_channels(views, make_classifier)
         return _FittedScores(estimators, _equal_weights(views.channels_of()))
 
 
@@ -148,6 +142,13 @@ class Feature(Fuser):
                 features = _concatenated(views, channels)
                 estimators[channels] = fit_classifier(make_classifier, features, views.labels, views.speakers)
         return _FittedFeatures(estimators, groups)
+
+
+def _fit_channels(views: Views, make_classifier: Callable[[], Any]) -> dict[str, Any]:
+    return {
+        channel: fit_classifier(make_classifier, features, views.labels, views.speakers)
+        for channel, features in views.features.items()
+    }
 
 
 class _FittedScores(FittedFuser):

@@ -1,11 +1,15 @@
 """Documents say what the code does."""
 
+import importlib
 import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bserkit import Views
+from bserkit.builtin.classifiers import LinearSvm
 from bserkit.component import parse_specs
 from bserkit.config import read_config, resolve
 from bserkit.plugins import KINDS, load_plugins
@@ -54,3 +58,14 @@ def test_commands_in_the_readme_name_components_that_exist():
     for option, text in spelt:
         for spec in parse_specs(text):
             assert set(spec.parameters) <= set(plugins.find(option, spec.name).component.model_fields)
+
+
+def test_the_installable_example_brings_a_fuser_that_works(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "bserkit-vote" / "src")
+    (vote,) = importlib.import_module("bserkit_vote").bserkit_fusers()
+    generator = np.random.default_rng(0)
+    labels = np.array(["a", "b"] * 10)
+    features = {channel: generator.normal(size=(20, 3)) + 3 * (labels == "b")[:, None] for channel in ("left", "right")}
+    views = Views(features, {"left": "lr", "right": "lr"}, ("a", "b"), labels, np.array(["s1", "s2"] * 10))
+    scores = vote().fit(views, LinearSvm().make).scores(views.without_labels())
+    assert (np.array(["a", "b"])[scores.argmax(axis=1)] == labels).mean() > 0.9
