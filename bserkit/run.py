@@ -80,7 +80,7 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
         + (", with an untrained network" if "random" in settings.extraction.backbone.spec else "")
         + ". Its numbers say nothing about speech."
     )
-    return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"))
+    return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"), found_reader=False)
 
 
 def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) -> tuple[Checked, list[Fold]]:

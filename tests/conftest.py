@@ -12,9 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import numpy as np
 import pytest
 import soundfile
+
+# How long an example takes says nothing on a busy machine; the examples are the same at each run.
+hypothesis.settings.register_profile("bserkit", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("bserkit")
 
 SAMPLE_RATE = 16000
 SPEAKERS = ("ann", "bob", "cat", "dan")

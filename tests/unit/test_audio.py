@@ -217,7 +217,7 @@ def test_the_clipped_share_is_that_of_samples_at_full_scale(tmp_path, subtype, c
     assert inspect_audio(recording(tmp_path, samples, subtype=subtype)).clipped == clipped / 3200
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     block=st.integers(1, 900), frames=st.integers(0, 900), fault=st.integers(0, 899), value=st.sampled_from([0, np.nan])
 )

@@ -2,7 +2,7 @@ import pickle
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -178,28 +178,24 @@ def test_a_spec_names_only_what_differs_from_the_defaults():
     assert PLUGINS.make(Pooler, "block-max:blocks=2,pyramid=true").spec == "block-max:pyramid=true"
 
 
-@settings(deadline=None)
 @given(samples(PLAIN_TEXT))
 def test_a_spec_makes_the_same_component_again(component):
     (spec,) = parse_specs(component.spec)
     assert build(Sample, spec) == component
 
 
-@settings(deadline=None)
 @given(samples(st.text(CHARACTERS)))
 def test_a_spec_makes_the_same_component_again_quotes_and_outer_blanks_included(component):
     (spec,) = parse_specs(component.spec)
     assert build(Sample, spec) == component
 
 
-@settings(deadline=None)
 @given(samples(st.text(CHARACTERS)))
 def test_a_table_of_all_parameters_makes_the_same_component_again(component):
     (spec,) = read_specs({"name": component.name} | component.parameters)
     assert build(Sample, spec) == component
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(Spec, NAMES, st.dictionaries(KEYS, PLAIN_TEXT)), min_size=1))
 def test_any_list_of_specs_is_read_back_from_its_spelling(specs):
     assert parse_specs(",".join(str(spec) for spec in specs)) == specs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import BserkitError, UsageError, hardware
@@ -275,7 +275,6 @@ def chosen(values):
     return resolve(HERE | values, PLUGINS)
 
 
-@settings(deadline=None)
 @given(CHOICES)
 def test_the_configuration_that_a_run_writes_gives_the_same_settings_again(values):
     found = chosen(values)
@@ -293,7 +292,6 @@ def test_the_configuration_that_a_run_writes_spells_every_parameter_out():
     assert document["pooler"] == {"name": "block-max", "blocks": 2, "pyramid": False, "magnitude": True, "deltas": True}
 
 
-@settings(deadline=None)
 @given(CHOICES)
 def test_flat_shows_each_parameter_once_under_its_components_kind(values):
     found = chosen(values)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
@@ -392,7 +392,6 @@ def test_a_corpus_is_read_alike_through_a_link_and_a_relative_path(tmp_path, mon
 STRETCHES = st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.none() | st.integers(4, 6))
 
 
-@settings(deadline=None)
 @given(st.lists(STRETCHES, min_size=1, unique=True).flatmap(lambda one: st.tuples(st.just(one), st.permutations(one))))
 def test_a_corpus_has_one_order_whatever_order_its_files_come_in(orders):
     root = Path(__file__).parent
@@ -407,7 +406,6 @@ def test_a_corpus_has_one_order_whatever_order_its_files_come_in(orders):
     assert first.items == second.items
 
 
-@settings(deadline=None)
 @given(st.integers(0, 36_000_000), st.integers(1, 40), st.integers(1, 40))
 def test_two_stretches_of_one_file_have_two_names(start, length, pause):
     first, second, third = (number / 1000 for number in (start, start + length, start + length + pause))

@@ -113,7 +113,7 @@ def test_a_silent_channel_becomes_zero_rather_than_noise():
     assert not planes.any()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 2**16), st.floats(0.03, 2.0))
 def test_a_channel_comes_out_as_it_would_alone(seed, seconds):
     both = wave(seconds, channels=2, seed=seed)

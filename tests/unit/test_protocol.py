@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import UsageError, Utterance, speaker_groups
@@ -87,7 +87,6 @@ def test_fewer_than_two_groups_are_refused(groups):
         protocol(f"losgo:groups={groups}")
 
 
-@settings(deadline=None)
 @given(SPEAKERS, LEAVING_OUT)
 def test_every_item_is_evaluated_once_by_what_was_learned_from_all_other_groups(speakers, spec):
     found = utterances(speakers)
@@ -99,7 +98,6 @@ def test_every_item_is_evaluated_once_by_what_was_learned_from_all_other_groups(
     assert len({fold.name for fold in folds}) == len(folds)
 
 
-@settings(deadline=None)
 @given(SHUFFLED, LEAVING_OUT)
 def test_the_order_of_utterances_does_not_decide_which_fold_a_speaker_is_in(shuffled, spec):
     speakers, order = shuffled
@@ -163,7 +161,6 @@ def test_a_speaker_on_both_sides_is_refused_by_name():
     assert "--protocol loso" in message
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["train", "val"])), min_size=1))
 def test_predefined_splits_either_share_no_speaker_or_are_refused(items):
     found = utterances(*(list(column) for column in zip(*items, strict=True)))
@@ -204,7 +201,6 @@ def test_speakers_of_equal_size_are_grouped_by_name():
     assert speaker_groups(["c", "b", "a", "d"], 2).tolist() == [0, 1, 0, 1]
 
 
-@settings(deadline=None)
 @given(SPEAKERS, st.integers(1, 15))
 def test_speaker_groups_never_split_a_speaker_and_leave_no_group_empty(speakers, groups):
     group_of = speaker_groups(speakers, groups)
@@ -212,14 +208,12 @@ def test_speaker_groups_never_split_a_speaker_and_leave_no_group_empty(speakers,
     assert set(group_of.tolist()) == set(range(min(groups, len(set(speakers)))))
 
 
-@settings(deadline=None)
 @given(SPEAKERS, st.integers(2, 15))
 def test_speaker_groups_differ_by_no_more_than_the_largest_speaker(speakers, groups):
     sizes = Counter(speaker_groups(speakers, groups).tolist()).values()
     assert max(sizes) - min(sizes) <= max(Counter(speakers).values())
 
 
-@settings(deadline=None)
 @given(SHUFFLED, st.integers(1, 15))
 def test_speaker_groups_follow_the_items_into_any_order(shuffled, groups):
     speakers, order = shuffled
@@ -227,7 +221,6 @@ def test_speaker_groups_follow_the_items_into_any_order(shuffled, groups):
     np.testing.assert_array_equal(reordered, speaker_groups(speakers, groups)[list(order)])
 
 
-@settings(deadline=None)
 @given(SPEAKERS)
 def test_as_many_groups_as_speakers_are_the_speakers_in_the_order_of_their_names(speakers):
     names = sorted(set(speakers))

@@ -156,7 +156,7 @@ def test_features_come_back_as_they_were_kept(store):
     assert store.has(RECIPE, DIGEST)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     hnp.arrays(
         st.sampled_from([np.float16, np.float32, np.float64]),
