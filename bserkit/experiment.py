@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bserkit.audio import MonoPolicy
     from bserkit.channels import ChannelTransform
     from bserkit.classifier import Classifier
+    from bserkit.corpus import Utterance
     from bserkit.extraction import Extraction
     from bserkit.fusion import Fuser
     from bserkit.pooling import Pooler
@@ -131,29 +132,19 @@ def check_corpus(
         return digest, AudioFacts(**store.facts(digest, lambda: inspect_audio(utterance).as_dict()))
 
     looked = _in_threads("Checking audio", look, range(len(utterances)), "files", reporter)
+    facts = [one for _, one in looked]
     items = corpus.items
-    skipped = [Skipped(items[index], facts.problem) for index, (_, facts) in enumerate(looked) if facts.problem]
-    kept = [index for index, (_, facts) in enumerate(looked) if not facts.problem]
+    skipped = [Skipped(item, one.problem) for item, one in zip(items, facts, strict=True) if one.problem]
+    kept = [index for index, one in enumerate(facts) if not one.problem]
     notes: list[str] = []
-    flat = [index for index in kept if not looked[index][1].stereo]
+    flat = [index for index in kept if not facts[index].stereo]
     if flat and any(transform.needs_stereo for transform in transforms):
         if mono == "refuse":
-            raise UsageError(
-                _refusal([items[index] for index in flat], [looked[index][1] for index in flat], len(kept))
-            )
-        groups = Counter(f"{utterances[index].speaker or 'unknown'} {utterances[index].label}" for index in flat)
-        where = ", ".join(f"{name} {count}" for name, count in sorted(groups.items())[:12]) + (
-            ", ..." if len(groups) > 12 else ""
-        )
+            raise UsageError(_refusal([items[index] for index in flat], [facts[index] for index in flat], len(kept)))
         if mono == "skip":
             skipped += [Skipped(items[index], "left and right are the same (--mono skip)") for index in flat]
             kept = sorted(set(kept) - set(flat))
-            notes.append(f"{len(flat)} recordings without stereo were left out: {where}")
-        else:
-            notes.append(
-                f"{len(flat)} recordings without stereo were kept with a silent Side, which can give their label or "
-                f"speaker away: {where}"
-            )
+        notes.append(_flat_note(mono, [utterances[index] for index in flat]))
     if not kept:
         reasons = "; ".join(f"{one.item}: {one.reason}" for one in skipped[:3])
         raise BserkitError(f"None of the {len(utterances)} recordings in {corpus.root} can be used. {reasons}.")
@@ -166,7 +157,7 @@ def check_corpus(
         raise UsageError(f"All recordings in {corpus.root} are labelled {checked.labels[0]!r}; two classes are needed.")
     digests = tuple(looked[index][0] for index in kept)
     notes += _twins(checked, digests)
-    return Checked(checked, digests, tuple(looked[index][1] for index in kept), tuple(notes))
+    return Checked(checked, digests, tuple(facts[index] for index in kept), tuple(notes))
 
 
 def pool_features(
@@ -265,6 +256,17 @@ def _refusal(items: Sequence[str], facts: Sequence[AudioFacts], total: int) -> s
         "  --mono duplicate   keep them; their Side channel is silent\n"
         + ("  --mono skip        leave them out\n" if len(items) < total else "")
         + "  --channels mono    learn from the mean of both channels instead"
+    )
+
+
+def _flat_note(mono: MonoPolicy, flat: Sequence[Utterance]) -> str:
+    groups = sorted(Counter(f"{one.speaker or 'unknown'} {one.label}" for one in flat).items())
+    where = ", ".join([*(f"{name} {count}" for name, count in groups[:12]), *["..."] * (len(groups) > 12)])
+    if mono == "skip":
+        return f"{len(flat)} recordings without stereo were left out: {where}"
+    return (
+        f"{len(flat)} recordings without stereo were kept with a silent Side, which can give their label or speaker "
+        f"away: {where}"
     )
 
 
