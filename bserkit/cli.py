@@ -217,6 +217,45 @@ def extract(data: str, out: Path, **given: Any) -> None:
 
 
 @main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@_component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all pairs that share sound as csv.",
+)
+@_plugin_options
+@click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
+def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
+    """Look for what could fool the numbers of DATA, before anything is learned.
+
+    Recordings without stereo by label and speaker; level, Side, balance and delay by speaker and label; clipped,
+    silent and unusable ones; recordings that share sound, under one speaker or several; labels that come from few
+    speakers; sampling rates.
+
+    \b
+    bserkit audit corpora/emovo
+    bserkit audit corpora/urdu --out shared.csv
+    """
+    from rich.console import Console
+
+    from bserkit.audit import audit as audit_corpus
+    from bserkit.audit import duplicate_rows
+    from bserkit.config import reader_for
+    from bserkit.console import ConsoleReporter, show_audit
+    from bserkit.corpus import read_corpus
+    from bserkit.record import csv_text
+
+    plugins = _plugins(given)
+    _show_failures(plugins)
+    found = audit_corpus(read_corpus(data, reader_for(data, corpus, plugins)), ConsoleReporter(quiet))
+    show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
+    if out:
+        out.write_text(csv_text(duplicate_rows(found)), encoding="utf-8")
+
+
+@main.command()
 @click.argument("kind", required=False)
 @_plugin_options
 def components(kind: str | None, **given: Any) -> None:

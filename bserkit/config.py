@@ -6,7 +6,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 from bserkit.audio import MonoPolicy
 from bserkit.backbone import Backbone
@@ -156,10 +156,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     seed = _integer("seed", values["seed"])
     if values["mono"] not in get_args(MonoPolicy):
         raise UsageError(f"--mono {values['mono']} is not known; expected {', '.join(get_args(MonoPolicy))}.")
-    if values.get("corpus"):
-        corpus: CorpusReader | None = plugins.make(CorpusReader, one_spec("corpus", values["corpus"]))
-    else:
-        corpus = find_reader(data, _readers(plugins)) if data else None
+    corpus = reader_for(data, values.get("corpus"), plugins)
 
     def make(contract: type[Any], key: str) -> Any:
         return _seeded(plugins, contract, one_spec(key, values[key]), seed)
@@ -191,6 +188,21 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         run_name=values.get("run-name"),
         plugins_dir=_absolute_folders(values.get("plugins-dir"), Path.cwd()),
     )
+
+
+@overload
+def reader_for(data: Path, named: object, plugins: Plugins) -> CorpusReader: ...
+@overload
+def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusReader | None: ...
+def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusReader | None:
+    """Return the reader that was named, or else the one that recognises the data.
+
+    Raises:
+        UsageError: the name is not known, or no reader or several recognise the data.
+    """
+    if named:
+        return plugins.make(CorpusReader, one_spec("corpus", named))
+    return find_reader(data, _readers(plugins)) if data else None
 
 
 def one_spec(key: str, value: object) -> Spec:

@@ -13,12 +13,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bserkit.audit import duplicate_rows, summary_rows
 from bserkit.experiment import FUSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bserkit.audit import Audit
     from bserkit.config import Settings
+    from bserkit.corpus import Corpus
     from bserkit.experiment import Checked, Evaluation
     from bserkit.protocol import Fold
 
@@ -79,19 +82,7 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
         f"[bold]{corpus.reader.name}[/bold]{how}: {len(facts)} utterances, {hours:.2f} h, {rates} kHz, "
         f"{stereo} stereo; {len(corpus.speakers)} speakers, {len(corpus.labels)} emotions"
     )
-    counts = corpus.count()
-    shown = corpus.speakers[:20]
-    table = Table("speaker", *map(escape, corpus.labels), "all", box=None, pad_edge=False)
-    for speaker in shown:
-        row = [counts[speaker, label] for label in corpus.labels]
-        table.add_row(escape(speaker) or "unknown", *map(str, row), str(sum(row)))
-    if len(shown) < len(corpus.speakers):
-        table.add_row(f"... {len(corpus.speakers) - len(shown)} more")
-    totals = [sum(counts[speaker, label] for speaker in corpus.speakers) for label in corpus.labels]
-    table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    console.print(table)
+    _show_counts(console, corpus)
     if corpus.skipped:
         console.print(f"{len(corpus.skipped)} left out:", style="yellow")
         for one in corpus.skipped[:8]:
@@ -111,6 +102,23 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
     )
 
 
+def _show_counts(console: Console, corpus: Corpus) -> None:
+    """Print how many utterances each speaker has of each label."""
+    counts = corpus.count()
+    shown = corpus.speakers[:20]
+    table = Table("speaker", *map(escape, corpus.labels), "all", box=None, pad_edge=False)
+    for speaker in shown:
+        row = [counts[speaker, label] for label in corpus.labels]
+        table.add_row(escape(speaker) or "unknown", *map(str, row), str(sum(row)))
+    if len(shown) < len(corpus.speakers):
+        table.add_row(f"... {len(corpus.speakers) - len(shown)} more")
+    totals = [sum(counts[speaker, label] for speaker in corpus.speakers) for label in corpus.labels]
+    table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+
+
 def show_results(console: Console, evaluation: Evaluation) -> None:
     """Print the results over all folds, fold by fold, and the confusion matrix."""
     console.print()
@@ -127,6 +135,33 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
             f"optimism {oracle.accuracy - honest.accuracy:+.3f} accuracy, {oracle.uar - honest.uar:+.3f} UAR.",
             markup=False,
         )
+
+
+def show_audit(console: Console, audit: Audit, quiet: bool) -> None:
+    """Print what was measured by speaker and by label, who says what, what is shared, and the findings in words."""
+    if not quiet:
+        for by in ("speaker", "label"):
+            console.print(_rows_table(summary_rows(audit, by), f"By {by}: median ± deviation"))
+        _show_counts(console, audit.corpus)
+        if rows := duplicate_rows(audit):
+            console.print(_rows_table(rows[:12], f"{len(rows)} pairs share sound"))
+            if len(rows) > 12:
+                console.print(f"... {len(rows) - 12} more; --out FILE writes all")
+        for item, reason in audit.unusable[:8]:
+            console.print(f"Unusable: {item}: {reason}", markup=False)
+    findings = audit.findings()
+    console.print(f"{len(findings)} findings:" if findings else "Nothing was found that could fool the numbers.")
+    for finding in findings:
+        console.print(f"  - {finding}", markup=False)
+
+
+def _rows_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
+    table = Table(*map(escape, rows[0]), title=title, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
 
 
 def _overall_table(evaluation: Evaluation) -> Table:

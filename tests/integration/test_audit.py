@@ -1,0 +1,23 @@
+"""The audit on real speech and from the command line."""
+
+import csv
+
+
+def test_the_audit_of_emovo_finds_its_silent_sides_and_its_loud_right_channel(shared, cli):
+    done = cli("audit", shared / "corpora" / "emovo")
+    assert done.returncode == 0, done.stderr
+    assert "14 recordings are without stereo (f1 neutral 13, f1 anger 1)" in done.stdout
+    assert "a silent Side gives neutral away for speaker f1 (13 of 14)" in done.stdout
+    (m3,) = [line.split() for line in done.stdout.splitlines() if line.startswith("m3 ") and "±" in line]
+    assert "+8.6" in m3
+
+
+def test_the_audit_of_urdu_finds_one_voice_under_two_names_and_confounded_labels(shared, cli, tmp_path):
+    out = tmp_path / "pairs.csv"
+    done = cli("audit", shared / "corpora" / "urdu", "--out", out, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "under several speakers (SF1 and SF4)" in done.stdout
+    assert "the label angry comes from 4 of 29 speakers" in done.stdout
+    assert "speaker SM5 alone has 80 of 400 recordings" in done.stdout
+    with out.open() as stream:
+        assert {"SF1 SF4"} <= {row["speakers"] for row in csv.DictReader(stream)}

@@ -1,0 +1,149 @@
+"""The audit finds what is planted, and nothing where nothing is."""
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bserkit import Utterance
+from bserkit.audit import audit, delay, duplicate_rows, explained_share, summary_rows
+from bserkit.builtin.corpora import Manifest
+from bserkit.corpus import Corpus
+from bserkit.likeness import fingerprint, likenesses
+from bserkit.progress import Silent
+
+RATE = 16000
+
+
+def voice(seed, seconds=2.0):
+    """Sound that changes all the time, as speech does: noise through a resonance that moves."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(int(RATE * seconds)) / RATE
+    sound = np.zeros_like(time)
+    for _ in range(12):
+        frequency = generator.uniform(300, 3000) * (1 + 0.3 * np.sin(2 * np.pi * generator.uniform(1, 6) * time))
+        loudness = np.maximum(0, np.sin(2 * np.pi * generator.uniform(0.5, 5) * time + generator.uniform(0, 6)))
+        sound += loudness * np.sin(2 * np.pi * np.cumsum(frequency) / RATE)
+    return 0.3 * sound / np.abs(sound).max()
+
+
+def stereo(sound, seed):
+    noise = 0.01 * np.random.default_rng(seed).normal(size=(2, len(sound)))
+    return np.stack([sound, np.roll(sound, 5)]) + noise
+
+
+def corpus(folder, recordings):
+    """Write (speaker, label, samples) and return them as a corpus."""
+    utterances = []
+    for index, (speaker, label, samples) in enumerate(recordings):
+        path = folder / f"{index:02d}-{speaker}-{label}.wav"
+        soundfile.write(path, np.asarray(samples).T, RATE, "FLOAT")
+        utterances.append(Utterance(path, label, speaker))
+    return Corpus(folder, Manifest(), tuple(utterances), ())
+
+
+def clean(speakers=4, labels=("calm", "mad")):
+    return [
+        (f"s{speaker}", label, stereo(voice(10 * speaker + index), index))
+        for speaker in range(speakers)
+        for index, label in enumerate(labels)
+    ]
+
+
+def findings(folder, recordings):
+    return audit(corpus(folder, recordings), Silent()).findings()
+
+
+def test_a_clean_corpus_has_no_findings(tmp_path):
+    assert findings(tmp_path, clean()) == []
+
+
+def test_one_recording_under_two_speakers_is_found_whatever_the_file(tmp_path):
+    recordings = clean()
+    recordings.append(("s3", "calm", recordings[0][2]))
+    assert findings(tmp_path, recordings)[0].startswith("1 recordings are the same under several speakers (s0 and s3)")
+
+
+def test_a_shared_stretch_under_two_speakers_is_found_though_cut_louder_and_noisier(tmp_path):
+    recordings = clean()
+    shared = 0.6 * voice(0)[3000:] + 0.003 * np.random.default_rng(1).normal(size=len(voice(0)) - 3000)
+    recordings.append(("s3", "calm", stereo(shared, 99)))
+    found = audit(corpus(tmp_path, recordings), Silent())
+    assert found.findings()[0] == "1 pairs of recordings share a stretch of sound under several speakers (s0 and s3)"
+    (row,) = duplicate_rows(found)
+    assert (row["first"], row["second"], row["kind"]) == ("00-s0-calm.wav", "08-s3-calm.wav", "near")
+
+
+def test_a_silent_side_that_gives_a_label_away_is_found(tmp_path):
+    recordings = clean()
+    recordings += [("s0", "glad", np.tile(voice(100 + index), (2, 1))) for index in range(3)]
+    recordings += [(f"s{speaker}", "glad", stereo(voice(200 + speaker), 3)) for speaker in range(1, 4)]
+    found = findings(tmp_path, recordings)
+    assert "3 recordings are without stereo (s0 glad 3): their silent Side marks them" in found
+    assert "a silent Side gives glad away for speaker s0 (3 of 3)" in found
+
+
+def test_a_label_of_few_speakers_is_found(tmp_path):
+    recordings = [*clean(speakers=5), ("s0", "glad", stereo(voice(300), 1))]
+    assert "the label glad comes from 1 of 5 speakers: the two are confounded" in findings(tmp_path, recordings)
+
+
+def test_a_level_that_tells_the_speaker_is_found(tmp_path):
+    recordings = [
+        (f"s{speaker}", label, stereo(voice(10 * speaker + take), take) * 0.5**speaker)
+        for speaker in range(4)
+        for take, label in enumerate(("calm", "mad") * 3)
+    ]
+    assert any("the speaker explains" in finding and "level" in finding for finding in findings(tmp_path, recordings))
+
+
+def test_clipped_and_unusable_recordings_are_counted(tmp_path):
+    recordings = [*clean(), ("s1", "mad", np.clip(20 * stereo(voice(400), 1), -1, 1)), ("s2", "mad", np.zeros((2, 9)))]
+    found = findings(tmp_path, recordings)
+    assert "1 recordings have more than 0.1% of their samples at full scale" in found
+    assert "1 recordings cannot be used" in found
+
+
+def test_rows_by_speaker_hold_level_side_balance_and_delay(tmp_path):
+    sound = voice(1)
+    samples = np.stack([sound, 0.5 * np.roll(sound, 8)])
+    (row,) = summary_rows(audit(corpus(tmp_path, [("s0", "calm", samples)]), Silent()), "speaker")
+    assert row["delay ms"].startswith("+0.50 ")
+    assert row["right/left dB"].startswith("-6.0 ")
+
+
+@pytest.mark.parametrize("late", [-20, -3, 0, 1, 16])
+def test_delay_is_how_much_later_the_right_channel_comes(late):
+    sound = voice(2)
+    assert delay(np.stack([sound, np.roll(sound, late)]), RATE) == late / RATE
+
+
+def test_explained_share_is_one_minus_within_over_total_variance_by_hand():
+    # Means 1 and 5; within (0 + 4 + 4 + 0 ...): values 0, 2 and 4, 6; total variance 20 / 3, within 4 / 2.
+    assert explained_share([0.0, 2.0, 4.0, 6.0], ["a", "a", "b", "b"]) == pytest.approx(1 - (4 / 2) / (20 / 3))
+
+
+@given(st.integers(0, 2**16))
+def test_explained_share_of_chance_groups_is_small(seed):
+    generator = np.random.default_rng(seed)
+    assert explained_share(generator.normal(size=300), generator.permutation(["a", "b", "c"] * 100).tolist()) < 0.15
+
+
+def test_different_sounds_are_not_alike():
+    prints = [fingerprint(stereo(voice(seed), seed), RATE) for seed in range(12)]
+    assert likenesses(prints) == []
+
+
+def test_a_sound_is_like_its_own_cut_at_another_rate():
+    whole = voice(5, seconds=3.0)
+    prints = [fingerprint(whole[None], RATE), fingerprint(whole[None, 8000:40000:2], RATE // 2)]
+    (found,) = likenesses(prints)
+    assert (found.first, found.second) == (0, 1)
+    assert found.share > 0.8
+
+
+def test_sounds_shorter_than_a_frame_have_no_fingerprint():
+    assert len(fingerprint(voice(1, seconds=0.1)[None], RATE)) == 0
+    assert likenesses([fingerprint(voice(1, seconds=0.1)[None], RATE)] * 2) == []
+    assert likenesses([]) == []
