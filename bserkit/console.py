@@ -13,11 +13,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
+from bserkit.statistics import interval_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bserkit.comparison import Comparison
     from bserkit.config import Settings
     from bserkit.experiment import Checked, Evaluation
     from bserkit.protocol import Fold
@@ -115,6 +118,7 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
     """Print the results over all folds, fold by fold, and the confusion matrix."""
     console.print()
     console.print(_overall_table(evaluation))
+    _show_intervals(console, evaluation)
     console.print(_fold_table(evaluation))
     console.print(_confusion_table(evaluation))
     for note in evaluation.notes():
@@ -127,6 +131,31 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
             f"optimism {oracle.accuracy - honest.accuracy:+.3f} accuracy, {oracle.uar - honest.uar:+.3f} UAR.",
             markup=False,
         )
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print runs beside one another, their differences, each speaker's UAR, and what to make of them."""
+    for table in tables(comparison):
+        drawn = Table(title=escape(table.title), title_justify="left")
+        for column, name in enumerate(table.header):
+            drawn.add_column(name, justify="left" if column < table.names else "right")
+        for row in table.rows:
+            drawn.add_row(*map(escape, row))
+        console.print(drawn)
+    for remark in remarks(comparison):
+        console.print(remark, markup=False, style="yellow" if remark in comparison.notes else None)
+
+
+def _show_intervals(console: Console, evaluation: Evaluation) -> None:
+    intervals = evaluation.intervals()
+    speakers = sorted(set(evaluation.speakers.tolist()))
+    console.print(
+        f"95% intervals of the {FUSION} over {len(speakers)} speaker{'s' * (len(speakers) > 1)}: "
+        f"accuracy {intervals['accuracy']}, UAR {intervals['uar']}",
+        markup=False,
+    )
+    if warning := interval_warning(speakers):
+        console.print(warning, style="yellow", markup=False)
 
 
 def _overall_table(evaluation: Evaluation) -> Table:
