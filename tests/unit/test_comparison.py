@@ -61,7 +61,7 @@ def test_the_order_of_items_is_of_no_account():
         (changed("label", "mad", 2), "the labels of 2 of 24 items differ (ann-0: calm, mad; ann-1: glad, mad)"),
         (changed("speaker", "eve"), "the speakers of 1 of 24 items differ (ann-0: ann, eve)"),
         (changed("fold", "one", 24), "the folds of 24 of 24 items differ (ann-0: ann, one; ann-1: ann, one"),
-        ([row | {"score_shy": 0} for row in rows()], "classes differ: calm, glad, mad, sad and calm, glad, mad, sad, shy"),
+        ([row | {"score_shy": 0} for row in rows()], "calm, glad, mad, sad and calm, glad, mad, sad, shy"),
     ],
 )  # fmt: skip
 def test_runs_of_unlike_items_are_refused_with_what_differs(given, said):
