@@ -14,12 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bserkit.audit import duplicate_rows, summary_rows
+from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
+from bserkit.statistics import interval_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bserkit.audit import Audit
+    from bserkit.comparison import Comparison
     from bserkit.config import Settings
     from bserkit.corpus import Corpus
     from bserkit.experiment import Checked, Evaluation
@@ -123,6 +126,7 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
     """Print the results over all folds, fold by fold, and the confusion matrix."""
     console.print()
     console.print(_overall_table(evaluation))
+    _show_intervals(console, evaluation)
     console.print(_fold_table(evaluation))
     console.print(_confusion_table(evaluation))
     for note in evaluation.notes():
@@ -162,6 +166,31 @@ def _rows_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print runs beside one another, their differences, each speaker's UAR, and what to make of them."""
+    for table in tables(comparison):
+        drawn = Table(title=escape(table.title), title_justify="left")
+        for column, name in enumerate(table.header):
+            drawn.add_column(name, justify="left" if column < table.names else "right")
+        for row in table.rows:
+            drawn.add_row(*map(escape, row))
+        console.print(drawn)
+    for remark in remarks(comparison):
+        console.print(remark, markup=False, style="yellow" if remark in comparison.notes else None)
+
+
+def _show_intervals(console: Console, evaluation: Evaluation) -> None:
+    intervals = evaluation.intervals()
+    speakers = sorted(set(evaluation.speakers.tolist()))
+    console.print(
+        f"95% intervals of the {FUSION} over {len(speakers)} speaker{'s' * (len(speakers) > 1)}: "
+        f"accuracy {intervals['accuracy']}, UAR {intervals['uar']}",
+        markup=False,
+    )
+    if warning := interval_warning(speakers):
+        console.print(warning, style="yellow", markup=False)
 
 
 def _overall_table(evaluation: Evaluation) -> Table:

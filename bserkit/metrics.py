@@ -37,21 +37,51 @@ class Measures:
 def measure(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> Measures:
     """Compare ``(item,)`` class names with ``(item,)`` decisions; at least one item.
 
-    >>> measure(np.array(["a", "a", "a", "b"]), np.array(["a", "a", "b", "b"]), ["a", "b", "c"]).uar.round(4).item()
+    >>> round(measure(np.array(["a", "a", "a", "b"]), np.array(["a", "a", "b", "b"]), ["a", "b", "c"]).uar, 4)
     0.8333
     """
+    confusion = confuse(labels, decided, classes)
+    overall = overall_of(confusion)
+    return Measures(
+        accuracy=float(overall["accuracy"]),
+        uar=float(overall["uar"]),
+        macro_f1=float(overall["macro_f1"]),
+        recall=dict(zip(classes, _recall(confusion).tolist(), strict=True)),
+        confusion=confusion,
+    )
+
+
+def confuse(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Count ``(class, class)`` pairs of what is true (rows) and what was decided (columns)."""
     column = {name: index for index, name in enumerate(classes)}
     pairs = [column[name] for name in labels], [column[name] for name in decided]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, pairs, 1)
-    right, true, chosen = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    unknown = np.full(len(classes), np.nan)
-    recall = np.divide(right, true, out=unknown.copy(), where=true > 0)
-    f1 = np.divide(2 * right, true + chosen, out=unknown.copy(), where=true + chosen > 0)
-    return Measures(
-        accuracy=float(right.sum() / true.sum()),
-        uar=float(np.nanmean(recall)),
-        macro_f1=float(np.nanmean(f1)),
-        recall=dict(zip(classes, recall.tolist(), strict=True)),
-        confusion=confusion,
-    )
+    return confusion
+
+
+def overall_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return accuracy, UAR and macro F1, each ``(...)``, of ``(..., class, class)`` counts with at least one item each.
+
+    >>> {name: value.round(4).item() for name, value in overall_of(np.array([[2, 1], [0, 1]])).items()}
+    {'accuracy': 0.75, 'uar': 0.8333, 'macro_f1': 0.7333}
+    """
+    right, true, chosen = _right(confusion), confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return {
+        "accuracy": right.sum(axis=-1) / true.sum(axis=-1),
+        "uar": np.nanmean(_recall(confusion), axis=-1),
+        "macro_f1": np.nanmean(_ratio(2 * right, true + chosen), axis=-1),
+    }
+
+
+def _recall(confusion: np.ndarray) -> np.ndarray:
+    return _ratio(_right(confusion), confusion.sum(axis=-1))
+
+
+def _right(confusion: np.ndarray) -> np.ndarray:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide; not a number where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -21,9 +21,16 @@ ORACLE = "oracle"
 
 
 def overall_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return every number that is about all folds together, by its name in MLflow."""
+    """Return every number that is about all folds together, by its name in MLflow.
+
+    ``uar_low`` and ``uar_high``, and those of accuracy, are the fusion's 95% interval over speakers, with the fixed
+    draws that ``bserkit.statistics`` documents; with one speaker they are not numbers.
+    """
     result = evaluation.measures()
     metrics = result.overall() | {"chance_uar": 1 / len(evaluation.classes)}
+    intervals = evaluation.intervals()
+    for name in ("accuracy", "uar"):
+        metrics |= {f"{name}_low": intervals[name].low, f"{name}_high": intervals[name].high}
     metrics |= {f"class/{_legal(name)}/recall": recall for name, recall in result.recall.items()}
     for part in evaluation.scores:
         if part != FUSION:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bserkit.errors import BserkitError
+from bserkit.errors import BserkitError, UsageError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 #: Where runs go unless MLFLOW_TRACKING_URI says otherwise, below the working folder.
 LOCAL_FOLDER = Path("mlruns")
 _HOST_TAG, _PROCESS_TAG, _ENDED_TAG = "bserkit.host", "bserkit.process", "bserkit.ended"
+#: What an MLflow run is, where it is no ordinary run: those have no such tag.
+_KIND_TAG, _COMPARISON = "bserkit.kind", "comparison"
 
 
 def tracking_uri() -> str:
@@ -92,14 +98,37 @@ def tracked_run(
 
 
 def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> TrackedRun:
+    with _store() as client:
+        from mlflow.entities import Param, RunTag
+
+        found = client.get_experiment_by_name(experiment)
+        if found and found.lifecycle_stage == "deleted":
+            raise BserkitError(
+                f"The experiment {experiment!r} was deleted in MLflow. Restore it there, or use --experiment NAME."
+            )
+        identity = found.experiment_id if found else client.create_experiment(experiment, artifact_root())
+        _mark_vanished(client, identity)
+        info = client.create_run(identity, run_name=run_name).info
+        own = {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid())}
+        client.log_batch(
+            info.run_id,
+            params=[Param(name, value) for name, value in parameters.items()],
+            tags=[RunTag(name, value) for name, value in (own | dict(tags)).items()],
+        )
+    return TrackedRun(client, info.run_id, identity)
+
+
+@contextmanager
+def _store() -> Iterator[MlflowClient]:
+    """Open the tracking store, made if need be; its chatter is kept from users, its failures are one paragraph."""
     with warnings.catch_warnings():
         # What MLflow's own dependencies deprecate is not for our users to read.
         warnings.simplefilter("ignore")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import logging
 
         import mlflow
-        from mlflow.entities import Param, RunTag
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -107,21 +136,7 @@ def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: 
         try:
             if uri.startswith("sqlite:///"):
                 _make_database(Path(uri.removeprefix("sqlite:///")))
-            client = mlflow.MlflowClient(uri)
-            found = client.get_experiment_by_name(experiment)
-            if found and found.lifecycle_stage == "deleted":
-                raise BserkitError(
-                    f"The experiment {experiment!r} was deleted in MLflow. Restore it there, or use --experiment NAME."
-                )
-            identity = found.experiment_id if found else client.create_experiment(experiment, artifact_root())
-            _mark_vanished(client, identity)
-            info = client.create_run(identity, run_name=run_name).info
-            own = {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid())}
-            client.log_batch(
-                info.run_id,
-                params=[Param(name, value) for name, value in parameters.items()],
-                tags=[RunTag(name, value) for name, value in (own | dict(tags)).items()],
-            )
+            yield mlflow.MlflowClient(uri)
         except BserkitError:
             raise
         except Exception as error:
@@ -131,7 +146,6 @@ def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: 
                 f"The tracking store {uri} cannot be used: {first}. Mend or move it away, or name another with "
                 "MLFLOW_TRACKING_URI."
             ) from error
-    return TrackedRun(client, info.run_id, identity)
 
 
 def _make_database(path: Path) -> None:
@@ -172,6 +186,149 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A finished run as MLflow keeps it."""
+
+    run_id: str
+    name: str
+    experiment: str
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def find_run(reference: str, experiment: str) -> KeptRun:
+    """Find a finished run by its id, by its name or by the first characters of its id, in this order.
+
+    A whole id is found in any experiment. Of several finished runs of one name the most recent is meant.
+
+    Raises:
+        UsageError: there is no such run, the characters begin several ids, or the run is not finished.
+    """
+    with _existing_store() as client:
+        if re.fullmatch(r"[0-9a-f]{32}", reference):
+            return _finished(client, _run_of_id(client, reference))
+        names, begins, unfinished = set(), [], None
+        for run in _runs(client, experiment, "attributes.start_time DESC"):
+            if run.info.run_name == reference and run.info.status == "FINISHED":
+                return _finished(client, run)
+            if run.info.run_name == reference:
+                unfinished = unfinished or run
+            if run.info.run_id.startswith(reference):
+                begins.append(run)
+            names.add(run.info.run_name)
+        if unfinished:
+            return _finished(client, unfinished)
+        if len(begins) > 1:
+            several = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in begins[:5])
+            more = f" and {len(begins) - 5} more" if len(begins) > 5 else ""
+            raise UsageError(f"{reference!r} begins the ids of several runs: {several}{more}. Give more of the id.")
+        if not begins:
+            raise UsageError(
+                f"There is no run {reference!r} in experiment {experiment!r}{nearest(reference, names)}. A run is "
+                "given by its id, the first characters of it, or its name; bserkit ui shows all of them."
+            )
+        return _finished(client, begins[0])
+
+
+def best_runs(experiment: str, count: int, metric: str = "uar") -> list[KeptRun]:
+    """Return the finished runs of an experiment that have the most of a metric, the best first; at most ``count``.
+
+    Raises:
+        UsageError: there is no such experiment.
+    """
+    best: list[KeptRun] = []
+    with _existing_store() as client:
+        for run in _runs(client, experiment, f"metrics.{metric} DESC"):
+            if run.info.status == "FINISHED" and metric in run.data.metrics:
+                best.append(_finished(client, run))
+            if len(best) == count:
+                break
+    return best
+
+
+def read_artifact_text(run: KeptRun, name: str) -> str:
+    """Read a text file that a run logged.
+
+    Raises:
+        UsageError: the run has no such file.
+    """
+    with _existing_store() as client, tempfile.TemporaryDirectory() as folder:
+        if name not in {file.path for file in client.list_artifacts(run.run_id)}:
+            raise UsageError(
+                f"Run {run.run_id} ({run.name}) has no {name}: it is no run of this kind, or lost its files."
+            )
+        return Path(client.download_artifacts(run.run_id, name, folder)).read_text(encoding="utf-8")
+
+
+def log_comparison(
+    experiment: str, run_name: str, parameters: Mapping[str, str], files: Mapping[str, str]
+) -> tuple[str, str]:
+    """Keep a comparison's text files on an MLflow run of their own, and return its id and the address of the files.
+
+    It is tagged as a comparison, so that looking for runs passes it by.
+    """
+    with tracked_run(experiment, run_name, parameters, {_KIND_TAG: _COMPARISON}) as tracked:
+        for name, text in files.items():
+            tracked.log_text(name, text)
+        return tracked.run_id, tracked.client.get_run(tracked.run_id).info.artifact_uri
+
+
+@contextmanager
+def _existing_store() -> Iterator[MlflowClient]:
+    """Open a tracking store to read from; looking into an empty folder leaves it empty."""
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise UsageError(
+            f"There are no runs at {uri}. Make some with bserkit run, or go to the folder in which they were made."
+        )
+    with _store() as client:
+        yield client
+
+
+def _run_of_id(client: MlflowClient, run_id: str) -> Run:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        raise UsageError(f"There is no run {run_id} at {tracking_uri()}.") from error
+
+
+def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
+    """Find the runs of an experiment, comparisons left out, page by page."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        known = [one.name for one in client.search_experiments()]
+        raise UsageError(
+            f"There is no experiment {experiment!r} at {tracking_uri()}{nearest(experiment, known)}. "
+            f"Known: {', '.join(known)}. Choose with --experiment NAME."
+        )
+    token = None
+    while True:
+        page = client.search_runs([found.experiment_id], order_by=[order], max_results=200, page_token=token)
+        yield from (run for run in page if _KIND_TAG not in run.data.tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _finished(client: MlflowClient, run: Run) -> KeptRun:
+    shown = f"Run {run.info.run_id} ({run.info.run_name})"
+    if run.info.lifecycle_stage == "deleted":
+        raise UsageError(f"{shown} was deleted in MLflow.")
+    if kind := run.data.tags.get(_KIND_TAG):
+        raise UsageError(f"{shown} is a {kind}: it has no predictions of its own.")
+    if run.info.status != "FINISHED":
+        reason = run.data.tags.get(_ENDED_TAG)
+        raise UsageError(
+            f"{shown} is not finished but {run.info.status.lower()}{f': {reason}' if reason else ''}. "
+            "Its numbers would be of a part of the items, if any."
+        )
+    experiment = client.get_experiment(run.info.experiment_id).name
+    return KeptRun(run.info.run_id, run.info.run_name, experiment, dict(run.data.params), dict(run.data.tags))
 
 
 def ui_command(port: int) -> list[str]:

@@ -54,6 +54,7 @@ def completions(*words):
         ["--version"],
         ["run", "--help"],
         ["extract", "--help"],
+        ["compare", "--help"],
         ["components"],
         ["plugins"],
         ["ui", "--help"],

@@ -1,0 +1,155 @@
+"""Comparisons: which runs may be compared, and what is written of them."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from bserkit.comparison import check_comparable, compare, comparison_rows, markdown, read_predictions
+from bserkit.errors import UsageError
+from bserkit.record import csv_text
+from bserkit.tracking import KeptRun
+
+SPEAKERS = ["ann", "bob", "cat", "dan", "eve", "fay"]
+LABELS = ["calm", "glad", "calm", "mad"]
+FOLDS = [{"fold": name, "train_speakers": "all but " + name} for name in SPEAKERS]
+
+
+def rows(wrong=(), part="fusion"):
+    """Return a run's predictions: all right but those of the items whose names are given."""
+    return [
+        {
+            "item": f"{speaker}-{take}",
+            "speaker": speaker,
+            "fold": speaker,
+            "part": part,
+            "label": label,
+            "decided": "sad" if f"{speaker}-{take}" in wrong else label,
+            **{f"score_{name}": 0 for name in ("calm", "glad", "mad", "sad")},
+        }
+        for speaker in SPEAKERS
+        for take, label in enumerate(LABELS)
+    ]
+
+
+def predictions(name, given, folds=FOLDS, **parameters):
+    run = KeptRun(name * 32, f"run {name}", "bserkit", parameters, {"corpus.fingerprint": parameters.get("data", "")})
+    return read_predictions(run, csv_text(given), csv_text(folds), "fusion")
+
+
+def changed(column, value, count=1):
+    return [row | ({column: value} if index < count else {}) for index, row in enumerate(rows())]
+
+
+def refusal(given, folds=FOLDS):
+    with pytest.raises(UsageError) as refused:
+        check_comparable(predictions("a", rows()), predictions("b", given, folds))
+    return str(refused.value)
+
+
+def test_the_order_of_items_is_of_no_account():
+    check_comparable(predictions("a", rows()), predictions("b", rows()[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (rows()[2:], "their items differ: 22 are in both, 2 only in aaaaaaaa (ann-0, ann-1), 0 only in bbbbbbbb"),
+        (changed("item", "new"), "23 are in both, 1 only in aaaaaaaa (ann-0), 1 only in bbbbbbbb (new)"),
+        (changed("item", "z")[4:], "only in aaaaaaaa (ann-0, ann-1, ann-2, ...)"),
+        (changed("label", "mad", 2), "the labels of 2 of 24 items differ (ann-0: calm, mad; ann-1: glad, mad)"),
+        (changed("speaker", "eve"), "the speakers of 1 of 24 items differ (ann-0: ann, eve)"),
+        (changed("fold", "one", 24), "the folds of 24 of 24 items differ (ann-0: ann, one; ann-1: ann, one"),
+        ([row | {"score_shy": 0} for row in rows()], "calm, glad, mad, sad and calm, glad, mad, sad, shy"),
+    ],
+)  # fmt: skip
+def test_runs_of_unlike_items_are_refused_with_what_differs(given, said):
+    assert said in refusal(given)
+
+
+def test_runs_that_learned_from_other_speakers_are_refused():
+    folds = [*FOLDS[:-1], {"fold": "fay", "train_speakers": "ann"}]
+    assert "1 of 6 folds learned from other speakers (fay)" in refusal(rows(), folds)
+
+
+def test_a_part_that_a_run_does_not_have_is_refused_with_those_it_has():
+    run = KeptRun("a" * 32, "run a", "bserkit", {}, {})
+    text = csv_text(rows() + rows(part="left"))
+    with pytest.raises(UsageError, match=r"no part 'lefd' \(did you mean 'left'\?\)\. It has: fusion, left"):
+        read_predictions(run, text, csv_text(FOLDS), "lefd")
+    assert len(read_predictions(run, text, csv_text(FOLDS), "left").items) == 24
+
+
+def test_a_difference_is_the_later_run_minus_the_earlier_by_hand():
+    # Run a errs once with every speaker, on a calm item; run b errs once with ann alone, on an item that a got right.
+    one = predictions("a", rows([f"{name}-0" for name in SPEAKERS]), pooler="x", seed="0")
+    other = predictions("b", rows(["ann-1"]), pooler="y", seed="0")
+    found = compare([one, other], "fusion", resamples=500, seed=0)
+    assert found.differing == [{"pooler": "x"}, {"pooler": "y"}]
+    assert [one["accuracy"].value for one in found.intervals] == pytest.approx([18 / 24, 23 / 24])
+    (pair,) = found.pairs
+    assert (pair.run, pair.other, pair.items.b, pair.items.c) == (1, 0, 6, 1)
+    assert pair.difference["accuracy"].value == pytest.approx(5 / 24)
+    assert pair.difference["uar"].value == pytest.approx((1 + 5 / 6 + 1 - 1 / 2 - 1 - 1) / 3)
+    assert pair.items.p == pair.mcnemar_holm == pytest.approx(2 * (1 + 7) / 2**7)
+    # Five speakers gain a quarter and one gains nothing, whatever its sign.
+    assert pair.permutation["accuracy"] == pair.permutation_holm["accuracy"] == 4 / 2**6
+    assert found.speaker_uar[0].tolist() == pytest.approx([5 / 6] * 6)
+    assert found.speaker_uar[1].tolist() == pytest.approx([2 / 3, *[1] * 5])
+    assert (found.chance.uar, found.chance.accuracy, found.chance.majority) == (1 / 4, 1 / 2, "calm")
+
+
+@pytest.mark.parametrize(("runs", "pairs"), [(2, 1), (4, 6), (5, 4)])
+def test_every_pair_is_tested_and_beyond_four_runs_each_against_the_first(runs, pairs):
+    decisions = [predictions(f"{index}", rows([f"{name}-0" for name in SPEAKERS[:index]])) for index in range(runs)]
+    found = compare(decisions, "fusion", resamples=100, seed=0)
+    assert len(found.pairs) == len({(pair.run, pair.other) for pair in found.pairs}) == pairs
+    assert all(pair.other < pair.run for pair in found.pairs)
+    if runs > 4:
+        assert {pair.other for pair in found.pairs} == {0}
+    least = min(pair.items.p for pair in found.pairs)
+    assert min(pair.mcnemar_holm for pair in found.pairs) == pytest.approx(min(1, pairs * least))
+
+
+def test_what_a_reader_must_know_is_said_in_words():
+    decisions = [predictions("a", rows(), data="here"), predictions("b", rows(["ann-0"]), data="there")]
+    notes = "\n".join(compare(decisions, "fusion", 100, 0, notes=["Chosen by lot."]).notes)
+    assert "only 6 speakers" in notes
+    assert "their recordings differ in content" in notes
+    assert "Chosen by lot." in notes
+    assert "permutation" not in notes
+    three = compare([*decisions, predictions("c", rows(["bob-0"]), data="here")], "fusion", 100, 0)
+    assert any("2/2^6 = 0.0312 (0.0938 corrected for 3 comparisons)" in note for note in three.notes)
+
+
+def test_the_table_for_programs_has_every_number_at_full_precision():
+    decisions = [predictions("a", rows(["ann-0", "bob-3"])), predictions("b", rows(["ann-1"]))]
+    found = compare(decisions, "fusion", 200, 0)
+    read = list(csv.DictReader(io.StringIO(csv_text(comparison_rows(found)))))
+    assert [row["kind"] for row in read] == ["run"] * 6 + ["pair"] * 2 + ["speaker"] * 12
+    assert [float(row["value"]) for row in read if row["kind"] == "speaker"] == found.speaker_uar.ravel().tolist()
+    pair = next(row for row in read if row["kind"] == "pair" and row["measure"] == "uar")
+    assert (pair["run"], pair["other"]) == ("b" * 32, "a" * 32)
+    assert float(pair["permutation_p"]) == found.pairs[0].permutation["uar"]
+    assert float(read[1]["low"]) == found.intervals[0]["uar"].low
+
+
+def test_the_document_for_people_is_markdown_whatever_the_runs_are_called():
+    one, other = predictions("a", rows(), pooler="p|q"), predictions("b", rows(["ann-1"]))
+    text = markdown(compare([one, other], "fusion", 100, 0))
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    for lines in tables:
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "pooler=p\\|q" in text
+    assert "Chance: UAR 0.250" in text
+
+
+def test_a_run_compared_with_its_double_differs_in_nothing():
+    found = compare([predictions("a", rows(["ann-1"])), predictions("b", rows(["ann-1"]))], "fusion", 100, 0)
+    (pair,) = found.pairs
+    assert (pair.items.p, *pair.permutation.values()) == (1, 1, 1)
+    assert all((one.value, one.low, one.high) == (0, 0, 0) for one in pair.difference.values())
+    assert found.differing == [{}, {}]
+    assert np.array_equal(*found.speaker_uar)
