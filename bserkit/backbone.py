@@ -5,9 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from bserkit.component import Component
+from pydantic import SerializeAsAny
+
+from bserkit.component import Component, identity
+from bserkit.store import file_digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 
@@ -42,3 +47,39 @@ class Backbone(Component):
         Raises:
             BserkitError: the weights cannot be had or do not fit the architecture.
         """
+
+    def state(self, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """Return what a weights file must hold for ``with_weights`` to give a fine-tuned ``load`` again."""
+        return network.state_dict()
+
+    def with_weights(self, path: Path) -> Backbone:
+        """Return this backbone with the values of a safetensors file that holds what ``state`` returned."""
+        return FineTuned(base=self, weights=str(path))
+
+
+class FineTuned(Backbone):
+    """A backbone whose values were fine-tuned, where it has no parameter of its own to name them by."""
+
+    name = "fine-tuned"
+    base: SerializeAsAny[Backbone]
+    weights: str
+
+    def weights_digest(self) -> str:
+        """Return the file's SHA-256."""
+        return file_digest(self.weights)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the backbone does beside its values."""
+        return {"base": identity(self.base) | {"parameters": self.base.recipe()}}
+
+    def feature_size(self) -> int:
+        """Return the backbone's own."""
+        return self.base.feature_size()
+
+    def load(self, device: str) -> torch.nn.Module:
+        """Return the backbone with the file's values."""
+        from safetensors.torch import load_file
+
+        network = self.base.load(device)
+        network.load_state_dict(load_file(self.weights))
+        return network

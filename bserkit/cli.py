@@ -135,6 +135,7 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.argument("data", required=False, type=click.Path())
+@_component_option("--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]")
 @_component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
 @_component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
 @_component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")
@@ -268,6 +269,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
     """
     from bserkit.console import ConsoleReporter
     from bserkit.corpus import read_corpus
+    from bserkit.errors import UsageError
     from bserkit.experiment import check_corpus
     from bserkit.export import check_writable, export
     from bserkit.extraction import extract as extract_features
@@ -277,6 +279,11 @@ def extract(data: str, out: Path, **given: Any) -> None:
     reporter = ConsoleReporter(quiet=given["quiet"])
     pooled = given.pop("pooler")
     settings, _, store = _resolve({"data": data, "pooler": pooled, **given})
+    if settings.finetune:
+        raise UsageError(
+            "extract writes features of one backbone, but fine-tuning makes one a fold and channel. Leave finetune out "
+            "of the configuration file, and name the network to use with --backbone NAME:weights=PATH."
+        )
     assert settings.data is not None  # noqa: S101
     assert settings.corpus is not None  # noqa: S101
     settings.extraction.backbone.weights_digest()

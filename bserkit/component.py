@@ -147,6 +147,11 @@ def code_digest(component: type[Component]) -> str:
     return hashlib.sha256(Path(inspect.getfile(component)).read_bytes()).hexdigest()
 
 
+def identity(component: Component) -> dict[str, Any]:
+    """Return what a component does to numbers: its name, its parameters and its code."""
+    return {"name": component.name, "parameters": component.parameters, "code": code_digest(type(component))}
+
+
 def _explain(cls: type[Component], spec: Spec, problem: Any) -> str:
     parameter = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "extra_forbidden":

@@ -16,6 +16,7 @@ from bserkit.component import Component, Spec, read_specs
 from bserkit.corpus import CorpusReader, find_reader
 from bserkit.errors import UsageError, nearest
 from bserkit.extraction import Extraction
+from bserkit.finetune import Sgd
 from bserkit.frontend import Frontend
 from bserkit.fusion import Fuser
 from bserkit.hardware import resolve_device, resolve_precision
@@ -45,7 +46,7 @@ DEFAULTS: dict[str, Any] = {
 #: What the demonstration run takes where nothing else is asked for: no download, and fast.
 DEMO_BACKBONE = "alexnet:weights=random"
 _TEXTS = ("data", "device", "precision", "mono", "experiment", "run-name", "plugins-dir", "cache")
-_KNOWN = (*DEFAULTS, "data", "corpus", "run-name", "plugins-dir", "cache")
+_KNOWN = (*DEFAULTS, "data", "corpus", "finetune", "run-name", "plugins-dir", "cache")
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Settings:
     Attributes:
         data: the corpus's root; None for the demonstration corpus.
         found_reader: whether the reader was found from the data rather than named.
+        finetune: how each fold's networks are fine-tuned; None leaves the backbone as it is.
     """
 
     data: Path | None
     corpus: CorpusReader | None
     found_reader: bool
     extraction: Extraction
+    finetune: Sgd | None
     pooler: Pooler
     classifier: Classifier
     fusion: Fuser
@@ -75,7 +78,7 @@ class Settings:
         """Return every component, in the data's order."""
         extraction = self.extraction
         every = (
-            self.corpus, *extraction.transforms, extraction.frontend, extraction.backbone,
+            self.corpus, *extraction.transforms, extraction.frontend, extraction.backbone, self.finetune,
             self.pooler, self.classifier, self.fusion, self.protocol,
         )  # fmt: skip
         return [component for component in every if component is not None]
@@ -178,6 +181,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         corpus=corpus,
         found_reader=not values.get("corpus"),
         extraction=extraction,
+        finetune=make(Sgd, "finetune") if values.get("finetune") else None,
         pooler=make(Pooler, "pooler"),
         classifier=make(Classifier, "classifier"),
         fusion=make(Fuser, "fusion"),

@@ -98,8 +98,9 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
         f"Protocol {settings.protocol.spec}: {len(folds)} folds, no speaker on both sides of any", markup=False
     )
     extraction = settings.extraction
+    tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
     console.print(
-        f"{extraction.backbone.spec} on {extraction.device} in {extraction.precision}; "
+        f"{extraction.backbone.spec}{tuned} on {extraction.device} in {extraction.precision}; "
         f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
         markup=False,
     )

@@ -16,6 +16,7 @@ from bserkit.corpus import Corpus, Skipped
 from bserkit.errors import BserkitError, UsageError
 from bserkit.fusion import OracleFusion, Trial, Views
 from bserkit.metrics import Measures, measure
+from bserkit.progress import Silent
 from bserkit.protocol import Fold
 from bserkit.statistics import Interval, speaker_confusions, speaker_intervals
 
@@ -207,22 +208,44 @@ def pool_features(
     )
 
 
+def pool_by_channel(checked: Checked, extractions: Sequence[Extraction], pooler: Pooler, store: FeatureStore) -> Views:
+    """Pool features as ``pool_features`` does where each channel has a network of its own."""
+    single = [pool_features(checked, extraction, pooler, store, Silent()) for extraction in extractions]
+    return replace(
+        single[0],
+        features={channel: values for views in single for channel, values in views.features.items()},
+        transforms={channel: transform for views in single for channel, transform in views.transforms.items()},
+    )
+
+
 def evaluate(
-    views: Views, folds: Sequence[Fold], fuser: Fuser, classifier: Classifier, reporter: Reporter
+    views: Views | Callable[[int], Views],
+    folds: Sequence[Fold],
+    fuser: Fuser,
+    classifier: Classifier,
+    reporter: Reporter,
 ) -> Evaluation:
-    """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given."""
+    """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given.
+
+    Args:
+        views: of all items; where networks are fine-tuned in each fold, what gives them by the fold's number.
+    """
+    if isinstance(views, Views):
+        of_all = views
+        return evaluate(lambda _: of_all, folds, fuser, classifier, reporter)
     parts: dict[str, list[np.ndarray]] = {}
     outcomes = []
     with reporter.stage("Learning and evaluating", len(folds), "folds") as advance:
-        for fold in folds:
-            fitted = fuser.fit(views.take(fold.train), classifier.make)
-            test = views.take(fold.test).without_labels()
+        for index, fold in enumerate(folds):
+            seen = views(index)
+            fitted = fuser.fit(seen.take(fold.train), classifier.make)
+            test = seen.take(fold.test).without_labels()
             scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
             for part, scores in scored.items():
-                if scores.shape != (len(fold.test), len(views.classes)) or not np.isfinite(scores).all():
+                if scores.shape != (len(fold.test), len(seen.classes)) or not np.isfinite(scores).all():
                     raise BserkitError(
                         f"fusion {fuser.name} scored {scores.shape} for {part} of {len(fold.test)} items and "
-                        f"{len(views.classes)} classes; expected finite (item, class)."
+                        f"{len(seen.classes)} classes; expected finite (item, class)."
                     )
                 parts.setdefault(part, []).append(scores)
             outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, fitted.notes))
@@ -231,10 +254,11 @@ def evaluate(
     items = np.concatenate([fold.test for fold in folds])[order]
     fold_of = np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds])[order]
     every = {part: np.concatenate(pieces)[order] for part, pieces in parts.items()}
-    labels = views.labels[items]
-    by_channel = {channel: every[channel] for channel in views.features if channel in every}
-    oracle = fuser.oracle(by_channel, views.transforms, labels, views.classes)
-    return Evaluation(views.classes, items, labels, views.speakers[items], fold_of, every, outcomes, oracle)
+    # Only features differ from fold to fold.
+    labels = seen.labels[items]
+    by_channel = {channel: every[channel] for channel in seen.features if channel in every}
+    oracle = fuser.oracle(by_channel, seen.transforms, labels, seen.classes)
+    return Evaluation(seen.classes, items, labels, seen.speakers[items], fold_of, every, outcomes, oracle)
 
 
 def _in_threads(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bserkit.audio import read_stereo
-from bserkit.component import Component, code_digest
+from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Extraction:
     Attributes:
         device: ``cpu`` or ``cuda:N``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
+        only: the one channel that is wanted; empty means every one that the transforms make.
     """
 
     transforms: tuple[ChannelTransform, ...]
@@ -47,6 +48,11 @@ class Extraction:
     backbone: Backbone
     device: str
     precision: str
+    only: str = ""
+
+    def of_channel(self, channel: str) -> Extraction:
+        """Return how the features of one channel alone are made."""
+        return replace(self, only=channel)
 
     def transform_of(self) -> dict[str, str]:
         """Return the transform of every channel, in order.
@@ -60,13 +66,13 @@ class Extraction:
                 if channel in found:
                     raise UsageError(f"Channels {found[channel]} and {transform.name} both make a channel {channel!r}.")
                 found[channel] = transform.name
-        return found
+        return {self.only: found[self.only]} if self.only else found
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Return, by channel, everything that its features depend on beside the audio."""
         shared = {
-            "frontend": _identity(self.frontend),
-            "backbone": _identity(self.backbone) | {"parameters": self.backbone.recipe()},
+            "frontend": identity(self.frontend),
+            "backbone": identity(self.backbone) | {"parameters": self.backbone.recipe()},
             "weights": self.backbone.weights_digest(),
             "device": self.device.partition(":")[0],
             "precision": self.precision,
@@ -74,9 +80,10 @@ class Extraction:
             "torchaudio": version("torchaudio"),
         }
         return {
-            channel: {"channel": channel, "transform": _identity(transform), **shared}
+            channel: {"channel": channel, "transform": identity(transform), **shared}
             for transform in self.transforms
             for channel in transform.outputs
+            if channel == self.only or not self.only
         }
 
 
@@ -132,10 +139,6 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
             segments += len(features)
             advance(int(last))
     return segments
-
-
-def _identity(component: Component) -> dict[str, Any]:
-    return {"name": component.name, "parameters": component.parameters, "code": code_digest(type(component))}
 
 
 class _Network:
@@ -200,7 +203,7 @@ def _features(
                 open_pieces.popleft()
                 yield piece.digest, piece.channel, np.concatenate(piece.done), piece.times, piece.last
 
-    for digest, channels, (planes, times) in _prepared(wanted, extraction):
+    for digest, channels, (planes, times) in prepared(wanted, extraction):
         for index, channel in enumerate(channels):
             last = index == len(channels) - 1
             open_pieces.append(_Piece(digest, channel, times.numpy(), len(times), [], last))
@@ -229,10 +232,17 @@ class _Piece:
     last: bool
 
 
-def _prepared(
+def prepared(
     wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction
 ) -> Iterator[tuple[str, list[str], Segments]]:
-    """Yield each utterance's wanted channels and segments in order, prepared ahead in another thread."""
+    """Yield each utterance's digest, wanted channels and their segments in order, prepared ahead in another thread.
+
+    Args:
+        wanted: by digest, the utterance and the channels that are wanted of it.
+
+    Raises:
+        BserkitError: audio cannot be read, or a transform or the frontend makes something of another shape.
+    """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frontend") as pool:
         ahead: deque[Any] = deque()
         try:

@@ -22,6 +22,7 @@ from bserkit.classifier import Classifier
 from bserkit.component import Component, Spec, build, is_name, parse_specs
 from bserkit.corpus import CorpusReader
 from bserkit.errors import UsageError, nearest
+from bserkit.finetune import FINETUNES, Sgd
 from bserkit.frontend import Frontend
 from bserkit.fusion import Fuser
 from bserkit.pooling import Pooler
@@ -41,7 +42,7 @@ CONTRACTS: Mapping[str, type[Component]] = {
     "bserkit_fusers": Fuser,
 }
 #: Every kind of component, in the data's order.
-KINDS: tuple[str, ...] = (*(contract.kind for contract in CONTRACTS.values()), Protocol.kind)
+KINDS: tuple[str, ...] = (*(contract.kind for contract in CONTRACTS.values()), Sgd.kind, Protocol.kind)
 
 _Component = TypeVar("_Component", bound=Component)
 
@@ -147,7 +148,8 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
     for module in BUILTIN_MODULES:
         loader.add(module, Source("built-in", module.__name__, version))
     loader.registered += [
-        Registered(protocol, Source("built-in", protocol.__module__, version)) for protocol in PROTOCOLS
+        Registered(component, Source("built-in", component.__module__, version))
+        for component in (*FINETUNES, *PROTOCOLS)
     ]
     if outside:
         for entry in sorted(importlib.metadata.entry_points(group=hooks.PROJECT), key=lambda entry: entry.name):

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
-from bserkit.experiment import FUSION, check_corpus, evaluate, pool_features
+from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
+from bserkit.finetune import trainings
+from bserkit.progress import Silent
 from bserkit.protocol import split
 from bserkit.record import (
     confusion_rows,
@@ -26,8 +28,13 @@ from bserkit.record import (
 from bserkit.tracking import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from bserkit.config import Settings
     from bserkit.experiment import Checked, Evaluation
+    from bserkit.extraction import Extraction
+    from bserkit.finetune import Training
+    from bserkit.fusion import Views
     from bserkit.plugins import Plugins
     from bserkit.protocol import Fold
     from bserkit.store import FeatureStore
@@ -56,15 +63,13 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     weights = settings.extraction.backbone.weights_digest()
     checked, folds = prepare(settings, store, reporter)
-    work = pending(checked.corpus.utterances, checked.digests, settings.extraction, store)
+    learn = _planned_features(settings, checked, folds, store, reporter)
     show_findings(reporter.console, settings, checked, folds)
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     parameters = settings.flat() | {"backbone.weights_digest": weights}
     with tracked_run(settings.experiment, name, parameters, _tags(settings, plugins, checked)) as tracked:
         _log_inputs(tracked, settings, checked, folds)
-        extract(work, store, reporter)
-        views = pool_features(checked, settings.extraction, settings.pooler, store, reporter)
-        evaluation = evaluate(views, folds, settings.fusion, settings.classifier, reporter)
+        evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
         _log_results(tracked, evaluation, checked)
         return RunResult(evaluation, tracked.run_id, tracked.experiment_id)
 
@@ -90,6 +95,67 @@ def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) 
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
     return checked, split(settings.protocol, checked.corpus.utterances)
+
+
+def _planned_features(
+    settings: Settings, checked: Checked, folds: Sequence[Fold], store: FeatureStore, reporter: ConsoleReporter
+) -> Callable[[TrackedRun], Views | Callable[[int], Views]]:
+    """Find out whether the features can be made, and return what makes them, in the run that it is given."""
+    utterances, extraction = checked.corpus.utterances, settings.extraction
+    if settings.finetune is None:
+        work = pending(utterances, checked.digests, extraction, store)
+
+        def frozen(_: TrackedRun) -> Views:
+            extract(work, store, reporter)
+            return pool_features(checked, extraction, settings.pooler, store, reporter)
+
+        return frozen
+
+    from bserkit.training import check_trainable
+
+    planned = trainings(settings.finetune, extraction, utterances, checked.digests, folds)
+    check_trainable(settings.finetune, extraction.backbone)
+
+    def tuned(tracked: TrackedRun) -> Callable[[int], Views]:
+        networks = _fine_tune(planned, tracked, store, reporter)
+        with reporter.stage("Extracting features", len(networks), "networks") as advance:
+            for network in networks:
+                extract(pending(utterances, checked.digests, network, store), store, Silent())
+                advance(1)
+        each = len(networks) // len(folds)
+        return lambda fold: pool_by_channel(checked, networks[fold * each : (fold + 1) * each], settings.pooler, store)
+
+    return tuned
+
+
+def _fine_tune(
+    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: ConsoleReporter
+) -> list[Extraction]:
+    """Fine-tune every fold's and channel's network, a nested run each, and return how each makes its features."""
+    from bserkit.training import train
+
+    made = []
+    with reporter.stage("Fine-tuning", sum(one.recipe.epochs for one in planned), "epochs") as advance:
+        for training in planned:
+            parameters = {"channel": training.channel, "fold": training.fold}
+            with tracked.child(f"{training.channel} without {training.fold}", parameters) as child:
+
+                def note(epoch: int, numbers: dict[str, float], child: TrackedRun = child) -> None:
+                    child.log_metrics(numbers, step=epoch)
+                    advance(1)
+
+                trained = train(training, store, note)
+                # Epochs that stopping early saved are done with too.
+                advance(training.recipe.epochs - len(trained.curves))
+                child.tag("weights.digest", trained.backbone.weights_digest())
+                child.tag("weights.path", str(trained.weights))
+                child.tag("reused", str(trained.reused).lower())
+                child.log_file(trained.weights.with_name("recipe.json"))
+                # A network is uploaded by the run that trained it; runs that use it again name it.
+                if not trained.reused:
+                    child.log_file(trained.weights)
+            made.append(replace(training.extraction, backbone=trained.backbone))
+    return made
 
 
 def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The feature store: what was computed once is kept under the name of everything that it depends on.
 
-One folder a recipe, one safetensors file an utterance and channel. Files are written beside their place and renamed
-into it, so that a reader in any process sees a whole file or none, whenever a writer is killed.
+One folder a recipe, one safetensors file an utterance and channel; one folder a fine-tuned network. Files are written
+beside their place and renamed into it, so that a reader in any process sees a whole file or none, whenever a writer is
+killed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,9 @@ class Entry:
         if not self.recipe:
             return "made by what is no longer known"
         names = [self.recipe[stage]["name"] for stage in ("frontend", "backbone")]
-        return ", ".join([self.recipe["channel"], *names, self.recipe["weights"][:24], self.recipe["precision"]])
+        words = [self.recipe["channel"], *names, self.recipe["weights"][:24], self.recipe["precision"]]
+        words += [f"fine-tuned without {self.recipe['fold']}"] if "finetune" in self.recipe else []
+        return ", ".join(words)
 
 
 class FeatureStore:
@@ -80,7 +84,7 @@ class FeatureStore:
 
         self._describe(recipe)
         tensors = {"features": np.ascontiguousarray(features), "times": np.ascontiguousarray(times)}
-        self._write(self.features_path(recipe, digest), save(tensors))
+        self.write(self.features_path(recipe, digest), save(tensors))
 
     def has(self, recipe: Mapping[str, Any], digest: str) -> bool:
         """Say whether the features of one utterance and channel are kept."""
@@ -99,14 +103,14 @@ class FeatureStore:
             facts: dict[str, Any] = json.loads(path.read_bytes())
         except (OSError, ValueError):
             facts = find_out()
-            self._write(path, json.dumps(facts).encode())
+            self.write(path, json.dumps(facts).encode())
         return facts
 
     def entries(self) -> Iterator[Entry]:
-        """Yield what is kept, a recipe at a time, the most recently used first."""
+        """Yield what is kept, a recipe or a fine-tuned network at a time, the most recently used first."""
         found = []
-        for note in (self.root / f"features-{FORMAT}").glob("*/recipe.json"):
-            sizes = [path.stat().st_size for path in note.parent.glob("*/*.safetensors")]
+        for note in self.root.glob(f"*-{FORMAT}/*/recipe.json"):
+            sizes = [path.stat().st_size for path in note.parent.rglob("*.safetensors")]
             try:
                 recipe = json.loads(note.read_bytes())
             except ValueError:
@@ -115,7 +119,7 @@ class FeatureStore:
         yield from sorted(found, key=lambda entry: -entry.used)
 
     def prune(self, older_than_days: float = 0.0) -> tuple[int, int]:
-        """Delete every recipe's features that were not used for so long; return how many files and bytes that freed."""
+        """Delete what was not used for so long, a recipe at a time; return how many files and bytes that freed."""
         limit = time.time() - 86400 * older_than_days
         files = size = 0
         for entry in list(self.entries()):
@@ -127,16 +131,34 @@ class FeatureStore:
                 left_over.unlink(missing_ok=True)
         return files, size
 
+    def open_training(self, identity: Mapping[str, Any]) -> Path:
+        """Return the folder of a network's fine-tuning, by everything that it depends on, noting that it is used."""
+        folder = self.training_folder(identity)
+        note = folder / "recipe.json"
+        if note.exists():
+            note.touch()
+        else:
+            self.write(note, json.dumps(identity, sort_keys=True, indent=1).encode())
+        return folder
+
+    def training_folder(self, identity: Mapping[str, Any]) -> Path:
+        """Return where a network's fine-tuning lies, or will."""
+        return self.root / f"finetune-{FORMAT}" / _name(identity)
+
     def _folder(self, recipe: Mapping[str, Any]) -> Path:
-        canonical = json.dumps(recipe, sort_keys=True).encode()
-        return self.root / f"features-{FORMAT}" / hashlib.sha256(canonical).hexdigest()[:20]
+        return self.root / f"features-{FORMAT}" / _name(recipe)
 
     def _describe(self, recipe: Mapping[str, Any]) -> None:
         note = self._folder(recipe) / "recipe.json"
         if not note.exists():
-            self._write(note, json.dumps(recipe, sort_keys=True, indent=1).encode())
+            self.write(note, json.dumps(recipe, sort_keys=True, indent=1).encode())
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file of the store so that it is there whole or not at all.
+
+        Raises:
+            BserkitError: the disk is full or the folder cannot be written to.
+        """
         try:
             write_whole(path, content)
         except OSError as error:
@@ -160,6 +182,17 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@cache
+def file_digest(path: Path | str) -> str:
+    """Return a file's SHA-256."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _name(recipe: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def default_folder() -> Path:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOCAL_FOLDER = Path("mlruns")
 _HOST_TAG, _PROCESS_TAG, _ENDED_TAG = "bserkit.host", "bserkit.process", "bserkit.ended"
 #: What an MLflow run is, where it is no ordinary run: those have no such tag.
-_KIND_TAG, _COMPARISON = "bserkit.kind", "comparison"
+_KIND_TAG, _COMPARISON, _NETWORK = "bserkit.kind", "comparison", "network"
 
 
 def tracking_uri() -> str:
@@ -71,9 +71,20 @@ class TrackedRun:
         """Log a picture."""
         self.client.log_figure(self.run_id, figure, name)
 
+    def log_file(self, path: Path) -> None:
+        """Log a copy of a file."""
+        self.client.log_artifact(self.run_id, str(path))
+
     def tag(self, name: str, value: str) -> None:
         """Set a tag."""
         self.client.set_tag(self.run_id, name, value)
+
+    @contextmanager
+    def child(self, run_name: str, parameters: Mapping[str, str]) -> Iterator[TrackedRun]:
+        """Open a run nested in this one; it ends as this one would."""
+        parent = {"mlflow.parentRunId": self.run_id, _KIND_TAG: _NETWORK}
+        with _ending(_create(self.client, self.experiment_id, run_name, parameters, parent)) as run:
+            yield run
 
 
 @contextmanager
@@ -85,7 +96,13 @@ def tracked_run(
     Raises:
         BserkitError: the tracking store cannot be used.
     """
-    run = _start(experiment, run_name, parameters, tags)
+    with _ending(_start(experiment, run_name, parameters, tags)) as run:
+        yield run
+
+
+@contextmanager
+def _ending(run: TrackedRun) -> Iterator[TrackedRun]:
+    """Mark a run finished at the end, or failed or killed with the reason."""
     try:
         yield run
     except KeyboardInterrupt:
@@ -99,8 +116,6 @@ def tracked_run(
 
 def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> TrackedRun:
     with _store() as client:
-        from mlflow.entities import Param, RunTag
-
         found = client.get_experiment_by_name(experiment)
         if found and found.lifecycle_stage == "deleted":
             raise BserkitError(
@@ -108,14 +123,7 @@ def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: 
             )
         identity = found.experiment_id if found else client.create_experiment(experiment, artifact_root())
         _mark_vanished(client, identity)
-        info = client.create_run(identity, run_name=run_name).info
-        own = {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid())}
-        client.log_batch(
-            info.run_id,
-            params=[Param(name, value) for name, value in parameters.items()],
-            tags=[RunTag(name, value) for name, value in (own | dict(tags)).items()],
-        )
-    return TrackedRun(client, info.run_id, identity)
+        return _create(client, identity, run_name, parameters, tags)
 
 
 @contextmanager
@@ -146,6 +154,22 @@ def _store() -> Iterator[MlflowClient]:
                 f"The tracking store {uri} cannot be used: {first}. Mend or move it away, or name another with "
                 "MLFLOW_TRACKING_URI."
             ) from error
+
+
+def _create(
+    client: MlflowClient, experiment_id: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]
+) -> TrackedRun:
+    """Create a run that names its process, so that its vanishing is noticed."""
+    from mlflow.entities import Param, RunTag
+
+    info = client.create_run(experiment_id, run_name=run_name).info
+    own = {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid())}
+    client.log_batch(
+        info.run_id,
+        params=[Param(name, value) for name, value in parameters.items()],
+        tags=[RunTag(name, value) for name, value in (own | dict(tags)).items()],
+    )
+    return TrackedRun(client, info.run_id, experiment_id)
 
 
 def _make_database(path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from bserkit import Backbone, BserkitError, UsageError, hookimpl
+from bserkit.store import file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -57,23 +56,40 @@ class _TorchvisionBackbone(Backbone):
         """Return the network up to its features, in evaluation mode."""
         from bserkit.builtin import networks
 
-        if self.weights == "random":
-            network = networks.untrained(self.architecture(), self.seed)
-        elif self.weights == "imagenet":
-            self._file()
-            network = networks.published(self.architecture())
-        else:
-            network = networks.trained(self.architecture(), self._file(), described=self.spec)
+        network = self._whole()
         self._cut(network)
         transforms = networks.publication(self.architecture()).transforms()
         reader = networks.PlaneReader(self.picture_size(), self.picture, transforms.mean, transforms.std)
         return networks.Embedding(reader, network).to(device).eval()
+
+    def state(self, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """Return a state dict of the whole network: what was cut off has the values that it had before fine-tuning."""
+        from bserkit.builtin import networks
+
+        # A network that torchvision publishes may lack side branches that the architecture has: they are not used.
+        everything = networks.untrained(self.architecture(), self.seed).state_dict()
+        return everything | self._whole().state_dict() | network.get_submodule("network").state_dict()
+
+    def with_weights(self, path: Path) -> Backbone:
+        """Return the same network with the values of a file."""
+        return self.model_copy(update={"weights": str(path)})
 
     def feature_size(self) -> int:
         """Return how many numbers the cut network gives."""
         from bserkit.builtin import networks
 
         return self._cut(networks.shapes_only(self.architecture()))
+
+    def _whole(self) -> torch.nn.Module:
+        """Return the network with all its layers."""
+        from bserkit.builtin import networks
+
+        if self.weights == "random":
+            return networks.untrained(self.architecture(), self.seed)
+        if self.weights == "imagenet":
+            self._file()
+            return networks.published(self.architecture())
+        return networks.trained(self.architecture(), self._file(), described=self.spec)
 
     def _cut(self, network: torch.nn.Module) -> int:
         """Replace what follows the feature by nothing, in place; return the feature's size."""
@@ -131,13 +147,6 @@ class Torchvision(_TorchvisionBackbone):
 
             networks.publication(self.arch)
         return super().weights_digest()
-
-
-@cache
-def file_digest(path: Path) -> str:
-    """Return a file's SHA-256."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _imagenet_file(backbone: _TorchvisionBackbone) -> Path:

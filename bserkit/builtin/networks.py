@@ -55,7 +55,9 @@ class Embedding(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Turn ``(segment, 3, mel, frame)`` into ``(segment, feature)``."""
-        features: Tensor = self.network(self.reader(planes))
+        made = self.network(self.reader(planes))
+        # Some networks also give what side branches decide, while they are trained.
+        features: Tensor = made if isinstance(made, Tensor) else made[0]
         return features.flatten(1)
 
 

@@ -98,9 +98,9 @@ def views(items=12):
     return Views(features, {"left": "lr", "right": "lr"}, ("fear", "joy", "rage"), labels, speakers)
 
 
-def test_there_is_one_hook_for_each_kind_but_protocols():
+def test_there_is_one_hook_for_each_kind_but_protocols_and_fine_tuning():
     assert set(HOOKS) == set(CONTRACTS)
-    assert set(KINDS) == {contract.kind for contract in CONTRACTS.values()} | {"protocol"}
+    assert set(KINDS) == {contract.kind for contract in CONTRACTS.values()} | {"protocol", "finetune"}
 
 
 @pytest.mark.parametrize("hook", HOOKS)

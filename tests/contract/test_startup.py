@@ -101,6 +101,7 @@ def test_a_check_of_heavy_imports_can_fail(tmp_path):
         ("--channels", "channels"),
         ("--frontend", "frontend"),
         ("--backbone", "backbone"),
+        ("--finetune", "finetune"),
         ("--pooler", "pooler"),
         ("--classifier", "classifier"),
         ("--fusion", "fusion"),
