@@ -136,7 +136,7 @@ def _fine_tune(
 
     made = []
     with reporter.stage("Fine-tuning", sum(one.recipe.epochs for one in planned), "epochs") as advance:
-        for training in planned:
+        for number, training in enumerate(planned, start=1):
             parameters = {"channel": training.channel, "fold": training.fold}
             with tracked.child(f"{training.channel} without {training.fold}", parameters) as child:
 
@@ -154,6 +154,12 @@ def _fine_tune(
                 # A network is uploaded by the run that trained it; runs that use it again name it.
                 if not trained.reused:
                     child.log_file(trained.weights)
+            last = trained.curves[-1]
+            reporter.say(
+                f"Network {number} of {len(planned)}, {training.channel} without {training.fold}: "
+                f"{'kept from before, ' * trained.reused}{len(trained.curves)} epochs, at last training loss "
+                f"{last['train/loss']:.3f}, accuracy {last['train/accuracy']:.3f}"
+            )
             made.append(replace(training.extraction, backbone=trained.backbone))
     return made
 

@@ -81,7 +81,7 @@ def check_trainable(recipe: Sgd, backbone: Backbone) -> None:
         BserkitError: the weights cannot be had or do not fit the architecture.
     """
     network = backbone.load("cpu")
-    if not any(True for _ in network.parameters()):
+    if not any(value.requires_grad for value in network.parameters()):
         raise UsageError(f"backbone {backbone.spec} has nothing that can be fine-tuned; leave --finetune out.")
     _freeze(network, recipe)
     if not any(value.requires_grad for value in network.parameters()):
@@ -94,7 +94,8 @@ def check_trainable(recipe: Sgd, backbone: Backbone) -> None:
 def train(training: Training, store: FeatureStore, note: Callable[[int, Epoch], None]) -> Trained:
     """Fine-tune one network, going on from the last epoch that the store keeps of it.
 
-    All of its segments are held in memory, 49 kB each where planes are 3 x 64 x 64: 600 MB an hour of speech.
+    All of its segments are held in memory, 49 kB each where planes are 3 x 64 x 64: 600 MB an hour of speech,
+    and twice that while they are read.
 
     Args:
         note: called with each epoch's number, from 1, and its numbers; epochs of an earlier run come first.

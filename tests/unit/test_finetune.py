@@ -58,12 +58,12 @@ class Tiny(Backbone):
 
 
 class Fixed(Tiny):
-    """A network without any value that could change."""
+    """A network none of whose values may change."""
 
     name = "fixed"
 
     def load(self, device):
-        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        return super().load(device).requires_grad_(False)
 
 
 MONO = (Mono(),)

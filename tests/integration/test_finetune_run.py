@@ -109,6 +109,7 @@ def test_the_settings_are_logged_flat_and_as_a_configuration_that_gives_the_run_
 def test_progress_counts_the_epochs_of_all_channels_and_folds(tuned):
     ended, _, _, _ = tuned
     assert f"Fine-tuning: {2 * 2 * EPOCHS} epochs" in ended.stderr
+    assert "Network 4 of 4, right without group2: 4 epochs" in ended.stderr
     assert f"fine-tuned by sgd:epochs={EPOCHS},lr=0.05" in ended.stderr
 
 
