@@ -21,8 +21,26 @@ if TYPE_CHECKING:
     from bserkit.plugins import Plugins
 
 
+class _Command(click.Command):
+    """A command that takes ``-v`` behind its name too, where people type it."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+
+        def remember(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+            if given:
+                ctx.find_root().params["verbose"] = True
+
+        text = "Show the traceback of a failure."
+        self.params.append(
+            click.Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=remember, help=text)
+        )
+
+
 class _Commands(click.Group):
     """Turns failures into one paragraph and an exit code: 1 a run failed, 2 wrong usage."""
+
+    command_class = _Command
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)

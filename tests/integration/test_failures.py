@@ -242,9 +242,10 @@ def test_an_unknown_option_ends_with_2(cli):
     assert TRACEBACK not in ended.stderr
 
 
-def test_verbose_shows_where_and_keeps_the_exit_code(cli, corpus, fast):
+@pytest.mark.parametrize("behind", [False, True], ids=["before the command", "behind it"])
+def test_verbose_shows_where_and_keeps_the_exit_code(cli, corpus, fast, behind):
     command = ("run", corpus / "manifest.csv", *fast, "--pooler", "blok-max")
-    plain, verbose = cli(*command), cli("-v", *command)
+    plain, verbose = cli(*command), cli(*command, "-v") if behind else cli("-v", *command)
     assert TRACEBACK not in plain.stderr
     assert TRACEBACK in verbose.stderr
     assert paragraph(plain) in verbose.stderr
