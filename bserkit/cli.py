@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bserkit.completion import complete_component
 from bserkit.errors import BserkitError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bserkit.plugins import Plugins
+from bserkit.options import (
+    cache_option,
+    component_option,
+    feature_options,
+    given_plugins,
+    given_settings,
+    given_store,
+    plugin_options,
+    show_failures,
+)
 
 
 class _Command(click.Command):
@@ -77,61 +80,6 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _plugins(given: dict[str, Any]) -> Plugins:
-    from bserkit.plugins import load_plugins
-
-    folders = given.get("plugins_dir") or os.environ.get("BSERKIT_PLUGINS_DIR")
-    return load_plugins(
-        [Path(folder) for folder in str(folders).split(os.pathsep)] if folders else [], not given.get("no_plugins")
-    )
-
-
-def _component_option(flag: str, kind: str, text: str) -> Callable[[Any], Any]:
-    return click.option(
-        flag, metavar="NAME[:KEY=VALUE,...]", shell_complete=complete_component(kind, _plugins), help=text
-    )
-
-
-def _plugin_options(command: Any) -> Any:
-    command = click.option("--no-plugins", is_flag=True, help="Use built-in components only.")(command)
-    return click.option(
-        "--plugins-dir",
-        metavar="DIR",
-        type=click.Path(),
-        help="Load the single-file plugins in this folder (also BSERKIT_PLUGINS_DIR).",
-    )(command)
-
-
-def _cache_option(command: Any) -> Any:
-    return click.option(
-        "--cache",
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help="Where features are kept (also BSERKIT_CACHE; default: the user's cache folder).",
-    )(command)
-
-
-def _feature_options(command: Any) -> Any:
-    """Add the options of everything up to segment features."""
-    options = [
-        _component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear."),
-        _component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]"),
-        _component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]"),
-        _component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]"),
-        click.option("--config", metavar="FILE", help="Read settings from a TOML file; options given here win."),
-        click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
-        click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.  [default: auto]"),
-        click.option("--seed", metavar="N", type=int, help="Seed of every component that has one.  [default: 0]"),
-        click.option("--mono", metavar="POLICY", help="For files without stereo: refuse, duplicate, skip."),
-        _cache_option,
-        _plugin_options,
-        click.option("--quiet", "-q", is_flag=True, help="Show nothing but the result."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -153,14 +101,14 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.argument("data", required=False, type=click.Path())
-@_component_option("--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]")
-@_component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
-@_component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
-@_component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")
-@_component_option("--protocol", "protocol", "loso, losgo:groups=N or predefined.  [default: loso]")
+@component_option("--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]")
+@component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
+@component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
+@component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")
+@component_option("--protocol", "protocol", "loso, losgo:groups=N or predefined.  [default: loso]")
 @click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: bserkit]")
 @click.option("--run-name", metavar="NAME", help="MLflow run name.")
-@_feature_options
+@feature_options
 def run(data: str | None, **given: Any) -> None:
     """Learn from a corpus of stereo speech and evaluate on speakers that were never heard.
 
@@ -182,7 +130,7 @@ def run(data: str | None, **given: Any) -> None:
     from bserkit.console import ConsoleReporter, show_results
     from bserkit.run import run as run_experiment
 
-    settings, plugins, store = _resolve({"data": data, **given})
+    settings, plugins, store = given_settings({"data": data, **given})
     result = run_experiment(settings, plugins, store, ConsoleReporter(quiet=given["quiet"]))
     measures = result.evaluation.measures()
     if given["quiet"]:
@@ -274,8 +222,8 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
 @main.command()
 @click.argument("data", type=click.Path())
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@_component_option("--pooler", "pooler", "Write one vector an utterance and channel instead of one a segment.")
-@_feature_options
+@component_option("--pooler", "pooler", "Write one vector an utterance and channel instead of one a segment.")
+@feature_options
 def extract(data: str, out: Path, **given: Any) -> None:
     """Write the features of DATA with their metadata to OUT, a Parquet file.
 
@@ -296,7 +244,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
     check_writable(out)
     reporter = ConsoleReporter(quiet=given["quiet"])
     pooled = given.pop("pooler")
-    settings, _, store = _resolve({"data": data, "pooler": pooled, **given})
+    settings, _, store = given_settings({"data": data, "pooler": pooled, **given})
     if settings.finetune:
         raise UsageError(
             "extract writes features of one backbone, but fine-tuning makes one a fold and channel. Leave finetune out "
@@ -319,14 +267,14 @@ def extract(data: str, out: Path, **given: Any) -> None:
 
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@_component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear.")
+@component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear.")
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all pairs that share sound as csv.",
 )
-@_plugin_options
+@plugin_options
 @click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
 def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
     """Look for what could fool the numbers of DATA, before anything is learned.
@@ -348,8 +296,8 @@ def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given
     from bserkit.corpus import read_corpus
     from bserkit.record import csv_text
 
-    plugins = _plugins(given)
-    _show_failures(plugins)
+    plugins = given_plugins(given)
+    show_failures(plugins)
     found = audit_corpus(read_corpus(data, reader_for(data, corpus, plugins)), ConsoleReporter(quiet))
     show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
     if out:
@@ -358,7 +306,7 @@ def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given
 
 @main.command()
 @click.argument("kind", required=False)
-@_plugin_options
+@plugin_options
 def components(kind: str | None, **given: Any) -> None:
     """List the components of every KIND, or of one, with their parameters and defaults.
 
@@ -369,7 +317,7 @@ def components(kind: str | None, **given: Any) -> None:
     from bserkit.errors import UsageError, nearest
     from bserkit.plugins import KINDS
 
-    plugins = _plugins(given)
+    plugins = given_plugins(given)
     if kind and kind not in KINDS:
         raise UsageError(f"There is no kind {kind!r}{nearest(kind, KINDS)}. Known: {', '.join(KINDS)}.")
     for one in (kind,) if kind else KINDS:
@@ -381,24 +329,19 @@ def components(kind: str | None, **given: Any) -> None:
                 click.echo(f"  {name:<14} {summary[0] if summary else ''}{origin}")
                 for parameter, default, type_, text in entry.component.describe_parameters():
                     click.echo(f"      {parameter}={default}  ({type_})  {text}")
-    _show_failures(plugins)
+    show_failures(plugins)
 
 
 @main.command()
-@_plugin_options
+@plugin_options
 def plugins(**given: Any) -> None:
     """List where components come from, and the plugins that failed to load and why."""
-    loaded = _plugins(given)
+    loaded = given_plugins(given)
     for source in loaded.sources:
         names = [f"{one.component.kind} {one.component.name}" for one in loaded.registered if one.source == source]
         click.echo(f"{source.name} {source.version}  {source.location}")
         click.echo(f"    {', '.join(names) or 'nothing'}")
-    _show_failures(loaded)
-
-
-def _show_failures(plugins: Plugins) -> None:
-    for failure in plugins.failures:
-        click.secho(f"failed: {failure.source.name} ({failure.source.location}): {failure.reason}", fg="red", err=True)
+    show_failures(loaded)
 
 
 @main.command()
@@ -415,13 +358,13 @@ def ui(port: int) -> None:
 
 
 @main.group(invoke_without_command=True)
-@_cache_option
+@cache_option
 @click.pass_context
 def cache(ctx: click.Context, cache: str | None) -> None:
     """Show what the feature store holds and how much room it takes; 'prune' deletes."""
     from datetime import datetime
 
-    store = _store(cache)
+    store = given_store(cache)
     ctx.obj = store
     if ctx.invoked_subcommand:
         return
@@ -441,23 +384,3 @@ def prune(store: Any, days: float) -> None:
     """Delete features, all or those not used for some days. They are computed anew when needed."""
     files, size = store.prune(days)
     click.echo(f"Deleted {files} files, {size / 1e6:.1f} MB.")
-
-
-def _store(asked: str | None) -> Any:
-    from bserkit.store import FeatureStore, default_folder
-
-    folder = asked or os.environ.get("BSERKIT_CACHE")
-    return FeatureStore(Path(folder).expanduser() if folder else default_folder())
-
-
-def _resolve(given: dict[str, Any]) -> tuple[Any, Plugins, Any]:
-    """Merge a configuration file below the options, and return the settings, the plugins and the store."""
-    from bserkit.config import read_config, resolve
-
-    values = read_config(Path(given["config"])) if given.get("config") else {}
-    values |= {key.replace("_", "-"): value for key, value in given.items() if value is not None and key != "config"}
-    if folders := os.environ.get("BSERKIT_PLUGINS_DIR"):
-        values.setdefault("plugins-dir", folders)
-    loaded = _plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
-    _show_failures(loaded)
-    return resolve(values, loaded), loaded, _store(values.get("cache"))

@@ -1,0 +1,104 @@
+"""The options that commands share, and what becomes of them: plugins, the feature store, a run's settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bserkit.completion import complete_component
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bserkit.config import Settings
+    from bserkit.plugins import Plugins
+    from bserkit.store import FeatureStore
+
+
+def given_plugins(given: dict[str, Any]) -> Plugins:
+    """Load the plugins that a command's options, or the environment, ask for."""
+    from bserkit.plugins import load_plugins
+
+    folders = given.get("plugins_dir") or os.environ.get("BSERKIT_PLUGINS_DIR")
+    return load_plugins(
+        [Path(folder) for folder in str(folders).split(os.pathsep)] if folders else [], not given.get("no_plugins")
+    )
+
+
+def component_option(flag: str, kind: str, text: str) -> Callable[[Any], Any]:
+    """Return an option that names a component, whose name and parameters a shell completes."""
+    return click.option(
+        flag, metavar="NAME[:KEY=VALUE,...]", shell_complete=complete_component(kind, given_plugins), help=text
+    )
+
+
+def plugin_options(command: Any) -> Any:
+    """Add the options that say where plugins come from."""
+    command = click.option("--no-plugins", is_flag=True, help="Use built-in components only.")(command)
+    return click.option(
+        "--plugins-dir",
+        metavar="DIR",
+        type=click.Path(),
+        help="Load the single-file plugins in this folder (also BSERKIT_PLUGINS_DIR).",
+    )(command)
+
+
+def cache_option(command: Any) -> Any:
+    """Add the option that says where features are kept."""
+    return click.option(
+        "--cache",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Where features are kept (also BSERKIT_CACHE; default: the user's cache folder).",
+    )(command)
+
+
+def feature_options(command: Any) -> Any:
+    """Add the options of everything up to segment features."""
+    options = [
+        component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear."),
+        component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]"),
+        component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]"),
+        component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]"),
+        click.option("--config", metavar="FILE", help="Read settings from a TOML file; options given here win."),
+        click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
+        click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.  [default: auto]"),
+        click.option("--seed", metavar="N", type=int, help="Seed of every component that has one.  [default: 0]"),
+        click.option("--mono", metavar="POLICY", help="For files without stereo: refuse, duplicate, skip."),
+        cache_option,
+        plugin_options,
+        click.option("--quiet", "-q", is_flag=True, help="Show nothing but the result."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def show_failures(plugins: Plugins) -> None:
+    """Show every plugin that could not be used, and why."""
+    for failure in plugins.failures:
+        click.secho(f"failed: {failure.source.name} ({failure.source.location}): {failure.reason}", fg="red", err=True)
+
+
+def given_store(asked: str | None) -> FeatureStore:
+    """Return the feature store that was asked for, that the environment names, or the user's own."""
+    from bserkit.store import FeatureStore, default_folder
+
+    folder = asked or os.environ.get("BSERKIT_CACHE")
+    return FeatureStore(Path(folder).expanduser() if folder else default_folder())
+
+
+def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, FeatureStore]:
+    """Merge a configuration file below the options, and return the settings, the plugins and the store."""
+    from bserkit.config import read_config, resolve
+
+    values = read_config(Path(given["config"])) if given.get("config") else {}
+    values |= {key.replace("_", "-"): value for key, value in given.items() if value is not None and key != "config"}
+    if folders := os.environ.get("BSERKIT_PLUGINS_DIR"):
+        values.setdefault("plugins-dir", folders)
+    loaded = given_plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
+    show_failures(loaded)
+    return resolve(values, loaded), loaded, given_store(values.get("cache"))
