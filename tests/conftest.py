@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,7 +126,11 @@ def start_cli(feature_cache):
         }
         own |= {"BSERKIT_CACHE": str(cache or feature_cache)} | (env or {})
         command = [str(Path(sys.executable).with_name("bserkit")), *map(str, arguments)]
-        return subprocess.Popen(command, cwd=cwd, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Into files rather than pipes: what a process said can be read when it ends, whoever else still holds its ends.
+        said, warned = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
+        process = subprocess.Popen(command, cwd=cwd, env=own, stdin=subprocess.DEVNULL, stdout=said, stderr=warned)
+        process.said, process.warned = said, warned
+        return process
 
     return start
 
@@ -136,10 +141,16 @@ def finish_cli():
 
     def finish(process):
         try:
-            stdout, stderr = process.communicate(timeout=300)
+            process.wait(timeout=300)
         finally:
             process.kill()
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+            process.wait()
+            texts = []
+            for stream in (process.said, process.warned):
+                stream.seek(0)
+                texts.append(stream.read())
+                stream.close()
+        return subprocess.CompletedProcess(process.args, process.returncode, *texts)
 
     return finish
 
