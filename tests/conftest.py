@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def start_cli(feature_cache):
             for key, value in os.environ.items()
             if not key.startswith(("BSERKIT_", "MLFLOW_")) and key not in {"FORCE_COLOR", "TORCH_HOME"}
         }
-        own |= {"BSERKIT_CACHE": str(cache or feature_cache)} | (env or {})
+        own |= {"BSERKIT_CACHE": str(cache or feature_cache), "PYTHONFAULTHANDLER": "1"} | (env or {})
         command = [str(Path(sys.executable).with_name("bserkit")), *map(str, arguments)]
         # Into files rather than pipes: what a process said can be read when it ends, whoever else still holds its ends.
         said, warned = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -142,6 +143,12 @@ def finish_cli():
     def finish(process):
         try:
             process.wait(timeout=300)
+        except subprocess.TimeoutExpired:
+            # One that hangs says where: the fault handler writes the stack of every thread.
+            process.send_signal(signal.SIGABRT)
+            process.wait(timeout=30)
+            process.warned.seek(0)
+            pytest.fail(f"{process.args} did not end: {process.warned.read()}")
         finally:
             process.kill()
             process.wait()

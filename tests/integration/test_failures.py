@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import signal
-import subprocess
 import time
 import zipfile
 from pathlib import Path
@@ -46,17 +45,6 @@ def wait_for_features(process, cache, more_than):
         time.sleep(0.02)
 
 
-def insist(process, number):
-    """Send a signal, and again if nothing comes of it, as people press Ctrl-C: a callback can swallow the first."""
-    for _ in range(5):
-        process.send_signal(number)
-        try:
-            process.wait(timeout=30)
-            return
-        except subprocess.TimeoutExpired:
-            continue
-
-
 @pytest.fixture(scope="module")
 def broken_off(start_cli, finish_cli, run_cli, runs_of, lab, corpus, fast, tmp_path_factory, first_run):
     """The same command interrupted, terminated, killed and at last left to its end: what each said, kept and logged."""
@@ -66,7 +54,7 @@ def broken_off(start_cli, finish_cli, run_cli, runs_of, lab, corpus, fast, tmp_p
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         process = start_cli(*command, cwd=lab, cache=cache, env={"BAND_MEANS_PAUSE": "120"})
         wait_for_features(process, cache, more_than=kept[-1] if kept else 0)
-        insist(process, number)
+        process.send_signal(number)
         ends.append(finish_cli(process))
         kept.append(len(features_in(cache)))
     before = [run.status for run in runs_of(lab, "broken-off")]
