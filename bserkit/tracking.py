@@ -116,14 +116,29 @@ def _ending(run: TrackedRun) -> Iterator[TrackedRun]:
 
 def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> TrackedRun:
     with _store() as client:
-        found = client.get_experiment_by_name(experiment)
-        if found and found.lifecycle_stage == "deleted":
-            raise BserkitError(
-                f"The experiment {experiment!r} was deleted in MLflow. Restore it there, or use --experiment NAME."
-            )
-        identity = found.experiment_id if found else client.create_experiment(experiment, artifact_root())
+        identity = _open_experiment(client, experiment)
         _mark_vanished(client, identity)
         return _create(client, identity, run_name, parameters, tags)
+
+
+def _open_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, which is made if need be."""
+    from mlflow import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_root())
+        except MlflowException:
+            # Another run that began at the same moment may have made it since we looked.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise BserkitError(
+            f"The experiment {name!r} was deleted in MLflow. Restore it there, or use --experiment NAME."
+        )
+    return found.experiment_id
 
 
 @contextmanager

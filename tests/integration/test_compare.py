@@ -28,7 +28,8 @@ def runs(start_cli, finish_cli, read_run, runs_of, corpus, fast, lab, first_run)
     }
     started = {kind: start_cli("run", corpus / "manifest.csv", *fast, *own, cwd=lab) for kind, own in options.items()}
     ended = {kind: finish_cli(process) for kind, process in started.items()}
-    assert [one.returncode for one in ended.values()] == [0, 0, 0, 1], [one.stderr for one in ended.values()]
+    said = "\n".join(f"{kind}: exit {one.returncode}\n{one.stderr}" for kind, one in ended.items())
+    assert [one.returncode for one in ended.values()] == [0, 0, 0, 1], said
     (failed,) = (run for run in runs_of(lab, EXPERIMENT) if run.status == "FAILED")
     return {kind: read_run(lab, ended[kind]) for kind in ("plain", "joined", "grouped")} | {"failed": failed}
 
