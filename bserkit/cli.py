@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
+        sys.unraisablehook = _send_again
         try:
             return super().invoke(ctx)
         except BserkitError as error:
@@ -78,6 +80,15 @@ def _trace(ctx: click.Context) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _send_again(lost: sys.UnraisableHookArgs) -> None:
+    """Repeat an interrupt that fell into a destructor or a callback, whose exceptions Python can only print."""
+    if lost.exc_type is KeyboardInterrupt:
+        main_thread = threading.main_thread().ident or 0
+        threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 @click.group(

@@ -74,6 +74,51 @@ def test_an_interrupted_run_ends_with_1_says_how_to_go_on_and_is_marked_killed(b
     assert (runs[nth].status, runs[nth].tags["bserkit.ended"]) == ("KILLED", "interrupted")
 
 
+#: Backbone ``trap``: an interrupt arrives while one of its objects is destroyed; then it would take a minute.
+TRAP = '''
+import os
+import signal
+import time
+
+from bserkit import Backbone, hookimpl
+
+
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+class Trap(Backbone):
+    """Is interrupted where Python ignores exceptions."""
+
+    name = "trap"
+
+    def weights_digest(self):
+        return "none"
+
+    def feature_size(self):
+        return 1
+
+    def load(self, device):
+        Destroyed()
+        time.sleep(60)
+
+
+@hookimpl
+def bserkit_backbones():
+    return [Trap]
+'''
+
+
+def test_an_interrupt_that_falls_into_a_destructor_ends_the_run_too(cli, corpus, tmp_path):
+    (tmp_path / "trap.py").write_text(TRAP)
+    ended = cli("run", corpus / "manifest.csv", "--plugins-dir", tmp_path, "--backbone", "trap")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("Interrupted.")
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_run_that_vanished_is_marked_killed_by_the_next_one(broken_off):
     ends, _, before, runs, _ = broken_off
     assert ends[2].returncode == -signal.SIGKILL
