@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
 from bserkit.corpus import audio_files, find_reader, read_corpus
+from bserkit.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
 from bserkit.plugins import load_plugins
 
 PLUGINS = load_plugins(outside=False)
@@ -38,7 +39,11 @@ def tree(root, *names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.full((40, 2), 0.1), 16000)
+        if path.suffix.lower() in SOUND_SUFFIXES - {".mp3"}:
+            soundfile.write(path, np.full((40, 2), 0.1), 16000)
+        else:
+            # A reader looks at names alone.
+            path.touch()
     return root
 
 
@@ -68,6 +73,15 @@ EMODB = ("wav/03a01Wa.wav", "wav/03a02La.wav", "wav/08b03Ea.wav", "wav/08b09Ab.w
          "wav/16a07Td.wav", "wav/16b10N.wav")  # fmt: skip
 RAVDESS = ("Actor_01/03-01-01-01-01-01-01.wav", "Actor_01/03-01-02-01-01-01-01.wav",
            "Actor_02/03-01-05-02-02-02-02.wav", "Actor_02/03-01-08-01-02-01-02.wav")  # fmt: skip
+CREMAD = ("AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1001_IEO_DIS_HI.wav", "AudioWAV/1002_IEO_FEA_LO.wav",
+          "AudioWAV/1002_IEO_HAP_MD.wav", "AudioWAV/1091_WSI_NEU_XX.wav", "AudioWAV/1040_ITH_SAD_X.wav")  # fmt: skip
+SAVEE = ("AudioData/DC/a01.wav", "AudioData/DC/d15.wav", "AudioData/JE/f02.wav", "AudioData/JE/h03.wav",
+         "AudioData/JK/n30.wav", "AudioData/KL/sa01.wav", "AudioData/KL/su12.wav")  # fmt: skip
+TESS = ("OAF_angry/OAF_back_angry.wav", "OAF_disgust/OAF_bar_disgust.wav", "OAF_Fear/OAF_base_fear.wav",
+        "OAF_neutral/OA_bite_neutral.wav", "YAF_happy/YAF_back_happy.wav", "YAF_sad/YAF_bean_sad.wav",
+        "YAF_pleasant_surprised/YAF_back_ps.wav")  # fmt: skip
+NEMO = ("samples/EB0_fear_35.wav", "samples/IC0_sadness_21.wav", "samples/KD0_neutral_2.wav",
+        "samples/MK0_anger_8.wav", "samples/WR0_happiness_86.wav", "samples/WR0_surprised_64.wav")  # fmt: skip
 
 
 def test_emovo_is_read_from_its_file_names(tmp_path):
@@ -109,6 +123,76 @@ def test_ravdess_is_read_from_its_file_names(tmp_path):
     ]  # fmt: skip
 
 
+def test_cremad_is_read_from_its_file_names(tmp_path):
+    assert [row[1:] for row in rows(read(tree(tmp_path, *CREMAD), "cremad"))] == [
+        ("anger", "1001"), ("disgust", "1001"), ("fear", "1002"), ("happiness", "1002"), ("sadness", "1040"),
+        ("neutral", "1091"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_savee_is_read_from_its_folders_or_its_file_names(tmp_path, flat):
+    names = [f"ALL/{'_'.join(name.split('/')[1:])}" for name in SAVEE] if flat else SAVEE
+    assert [row[1:] for row in rows(read(tree(tmp_path, *names), "savee"))] == [
+        ("anger", "DC"), ("disgust", "DC"), ("fear", "JE"), ("happiness", "JE"), ("neutral", "JK"), ("sadness", "KL"),
+        ("surprise", "KL"),
+    ]  # fmt: skip
+
+
+def test_tess_is_read_from_its_file_names_one_of_which_lacks_a_letter(tmp_path):
+    assert [row[1:] for row in rows(read(tree(tmp_path, *TESS), "tess"))] == [
+        ("fear", "OAF"), ("angry", "OAF"), ("disgust", "OAF"), ("neutral", "OAF"), ("happy", "YAF"),
+        ("pleasant surprise", "YAF"), ("sad", "YAF"),
+    ]  # fmt: skip
+
+
+def test_nemo_is_read_from_its_file_names(tmp_path):
+    assert [row[1:] for row in rows(read(tree(tmp_path, *NEMO), "nemo"))] == [
+        ("fear", "EB0"), ("sadness", "IC0"), ("neutral", "KD0"), ("anger", "MK0"), ("happiness", "WR0"),
+        ("surprise", "WR0"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "sound", "copies"),
+    [
+        ("cremad", CREMAD[:2], ("AudioMP3/1001_DFA_ANG_XX.mp3", "VideoFlash/1001_DFA_ANG_XX.flv")),
+        ("savee", SAVEE[:2], ("AudioVisualClip/DC/a1.avi", "AudioVisualClip/DC/d15.avi")),
+        ("tess", TESS[:2], ("TESS Toronto emotional speech set data/OAF_angry/OAF_back_angry.wav",)),
+    ],
+)
+def test_of_a_take_in_several_files_the_lossless_one_nearest_to_the_root_is_read(tmp_path, spec, sound, copies):
+    corpus = read(tree(tmp_path, *copies, *sound), spec)
+    assert corpus.items == sorted(sound)
+    assert set(reasons(corpus)) == set(copies)
+    assert set(reasons(corpus).values()) <= {f"the corpus has it already: {name}" for name in sound}
+
+
+def test_a_video_is_read_where_the_sound_alone_is_not_there(tmp_path):
+    corpus = read(tree(tmp_path, "AudioMP3/1001_DFA_ANG_XX.mp3", "VideoFlash/1002_DFA_SAD_XX.flv"), "cremad")
+    assert [row[1:] for row in rows(corpus)] == [("anger", "1001"), ("sadness", "1002")]
+
+
+def test_ravdess_reads_the_sound_or_the_videos_and_never_both(tmp_path):
+    names = ("Actor_01/03-01-05-01-01-01-01.wav", "Actor_01/01-01-05-01-01-01-01.mp4",
+             "Actor_01/02-01-05-01-01-01-01.mp4")  # fmt: skip
+    corpus = read(tree(tmp_path, *names), "ravdess")
+    assert corpus.items == ["Actor_01/03-01-05-01-01-01-01.wav"]
+    assert reasons(corpus) == {
+        names[1]: "its modality is video with sound; audio is read (--corpus ravdess:modality=video reads videos)",
+        names[2]: "its modality is video without sound; audio is read",
+    }
+    assert read(tmp_path, "ravdess:modality=video").items == ["Actor_01/01-01-05-01-01-01-01.mp4"]
+
+
+@pytest.mark.parametrize("suffix", sorted(CONTAINER_SUFFIXES))
+def test_videos_are_recordings_to_folders_and_to_manifests(tmp_path, suffix):
+    tree(tmp_path, f"joy/a{suffix}")
+    (tmp_path / "list.csv").write_text(f"path,label,speaker\njoy/a{suffix},joy,s1\n")
+    assert rows(read(tmp_path, "folders")) == [(f"joy/a{suffix}", "joy", "")]
+    assert rows(read(tmp_path / "list.csv", "csv")) == [(f"joy/a{suffix}", "joy", "s1")]
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".WAV", ".flac"])
 def test_the_file_ending_does_not_matter_to_a_naming_scheme(tmp_path, suffix):
     tree(tmp_path, "f1/dis-f1-b1" + suffix)
@@ -130,6 +214,19 @@ def test_the_file_ending_does_not_matter_to_a_naming_scheme(tmp_path, suffix):
         ("ravdess", RAVDESS, "Actor_01/03-01-05-01-01-01-02.wav", "its name says actor 02, its folder Actor_01"),
         ("ravdess", RAVDESS, "Actor_01/03-01-09-01-01-01-01.wav", "unknown emotion code '09'; known: 01, 02, 03, "
          "04, 05, 06, 07, 08"),
+        ("cremad", CREMAD, "AudioWAV/1001_DFA_ANG.wav", "its name is not ACTOR_SENTENCE_EMOTION_LEVEL, such as "
+         "1001_DFA_ANG_XX"),
+        ("cremad", CREMAD, "AudioWAV/1001_DFA_SUR_XX.wav", "unknown emotion code 'SUR'; known: ANG, DIS, FEA, HAP, "
+         "NEU, SAD"),
+        ("savee", SAVEE, "AudioData/XY/a01.wav", "its name is not a speaker's folder with emotion and sentence, such "
+         "as DC/sa01 or DC_sa01"),
+        ("savee", SAVEE, "AudioData/DC/x01.wav", "unknown emotion code 'x'; known: a, d, f, h, n, sa, su"),
+        ("tess", TESS, "back_angry.wav", "its name is not SPEAKER_WORD_EMOTION, such as OAF_back_angry"),
+        ("tess", TESS, "OAF_back_bored.wav", "unknown emotion code 'bored'; known: angry, disgust, fear, happy, "
+         "neutral, ps, sad"),
+        ("nemo", NEMO, "samples/WR0_64.wav", "its name is not SPEAKER_EMOTION_SENTENCE, such as WR0_surprised_64"),
+        ("nemo", NEMO, "samples/WR0_bored_64.wav", "unknown emotion code 'bored'; known: anger, fear, happiness, "
+         "neutral, sadness, surprised"),
         ("ravdess", RAVDESS, "Actor_01/angry.wav", "its name is not seven two-digit fields, such as "
          "03-01-06-01-02-01-12"),
     ],
@@ -314,7 +411,7 @@ def test_an_absolute_path_in_a_manifest_stands_for_itself(tmp_path):
     assert rows(corpus) == [(sound.resolve().as_posix(), "joy", "")]
 
 
-@pytest.mark.parametrize("spec", ["emovo", "urdu", "emodb", "ravdess", "folders"])
+@pytest.mark.parametrize("spec", [reader.name for reader in READERS if reader.name != "csv"])
 def test_a_reader_of_folders_refuses_a_file(tmp_path, spec):
     with pytest.raises(UsageError, match=f"The reader {spec} reads a folder; .* is none"):
         read(manifest(tmp_path, "x"), spec)
@@ -326,8 +423,10 @@ def test_the_reader_of_manifests_refuses_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"), [(EMOVO, "emovo"), (URDU, "urdu"), (EMODB, "emodb"), (RAVDESS, "ravdess")]
-)
+    ("names", "expected"),
+    [(EMOVO, "emovo"), (URDU, "urdu"), (EMODB, "emodb"), (RAVDESS, "ravdess"), (CREMAD, "cremad"), (SAVEE, "savee"),
+     (TESS, "tess"), (NEMO, "nemo")],
+)  # fmt: skip
 def test_each_corpus_is_recognised_by_its_reader_alone(tmp_path, names, expected):
     assert find_reader(tree(tmp_path, *names), READERS).name == expected
 
@@ -350,7 +449,7 @@ def test_a_layout_that_nobody_recognises_is_refused_with_the_ways_out(tmp_path, 
     with pytest.raises(UsageError) as caught:
         find_reader(tree(tmp_path, *names), READERS)
     message = str(caught.value)
-    assert "--corpus NAME (csv, emodb, emovo, folders, ravdess, urdu)" in message
+    assert f"--corpus NAME ({', '.join(PLUGINS.of_kind('corpus'))})" in message
     assert "folders:speaker=REGEX" in message
     assert "path, label, speaker" in message
 

@@ -1,0 +1,98 @@
+"""Corpora whose folders say what is in them: any corpus with a folder a class, and AFEW."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, field_validator
+
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, audio_files
+from bserkit.builtin.corpora.common import folder, once
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+    from pathlib import Path
+
+
+class Folders(CorpusReader):
+    """A folder a class: the first folder below the root is the label."""
+
+    name = "folders"
+    speaker: str = Field(
+        "",
+        description="regular expression that finds the speaker in the path below the root",
+    )
+
+    @field_validator("speaker")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"it is not a regular expression: {error}") from None
+        return value
+
+    def read(self, root: Path) -> CorpusTable:
+        """Find every audio file in a class's folder."""
+        utterances: list[Utterance] = []
+        skipped: list[Skipped] = []
+        for path in audio_files(folder(root, self)):
+            relative = path.relative_to(root)
+            found = re.search(self.speaker, relative.as_posix())
+            if len(relative.parts) < 2:
+                skipped.append(Skipped(relative.as_posix(), "it lies in no class's folder"))
+            elif not found:
+                skipped.append(Skipped(relative.as_posix(), f"speaker={self.speaker} finds nothing in its path"))
+            else:
+                speaker = found[1] if found.re.groups else found[0]
+                utterances.append(Utterance(path, relative.parts[0], speaker or ""))
+        return CorpusTable(utterances, skipped)
+
+
+class Afew5(CorpusReader):
+    """AFEW 5.0, film clips: a folder a split, in it one an emotion, such as ``Train/Angry/000046280.avi``.
+
+    Of the EmotiW challenge of 2015 (Dhall et al., ICMI 2015); seven emotions by their folders' names. The splits'
+    folders may also be called ``Train_AFEW`` and ``Val_AFEW``. The Test set's labels were never given out. A clip's
+    name does not say who speaks, so the corpus is evaluated by its own split: ``--protocol predefined``.
+    """
+
+    name = "afew5"
+    splits: ClassVar[Mapping[str, str]] = {"train": "train", "train_afew": "train", "val": "val", "val_afew": "val"}
+    emotions: ClassVar[frozenset[str]] = frozenset({"angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"})
+
+    def recognises(self, root: Path) -> bool:
+        """Say whether both splits' folders are there and hold folders named by the seven emotions."""
+        parts = self._parts(root) if root.is_dir() else {}
+        return set(parts.values()) == {"train", "val"} and all(
+            self.emotions <= {path.name.lower() for path in part.iterdir() if path.is_dir()} for part in parts
+        )
+
+    def read(self, root: Path) -> CorpusTable:
+        """Find every clip of both splits; what lies elsewhere is listed as skipped."""
+        parts = self._parts(folder(root, self))
+        if not parts:
+            there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
+            raise UsageError(
+                "The reader afew5 expects the folders Train and Val, in each a folder an emotion (Angry, Disgust, "
+                f"Fear, Happy, Neutral, Sad, Surprise); {root} has {there}."
+            )
+        found: list[tuple[Hashable, Utterance]] = []
+        skipped: list[Skipped] = []
+        for path in audio_files(root):
+            relative = path.relative_to(root)
+            split = parts.get(root / relative.parts[0], "")
+            label = relative.parts[1].lower() if len(relative.parts) == 3 else ""
+            if not split:
+                skipped.append(Skipped(relative.as_posix(), "it lies neither in Train nor in Val"))
+            elif label not in self.emotions:
+                skipped.append(Skipped(relative.as_posix(), "it lies in no emotion's folder"))
+            else:
+                found.append(((split, label, path.stem), Utterance(path, label, "", split=split)))
+        return once(root, found, skipped)
+
+    def _parts(self, root: Path) -> dict[Path, str]:
+        """Return the splits' folders and which split each is."""
+        named = ((path, self.splits.get(path.name.lower(), "")) for path in root.iterdir() if path.is_dir())
+        return {path: split for path, split in named if split}
