@@ -1,8 +1,8 @@
 """bserkit: binaural speech emotion recognition, from stereo corpora to tracked, honest experiments.
 
-The names below are what a plugin needs. The package reads in the data's order: ``corpus``, ``audio``, ``channels``,
-``frontend``, ``backbone``, ``extraction``, ``finetune``, ``pooling``, ``classifier``, ``fusion``, ``protocol``,
-``metrics``, ``experiment``, ``tracking``.
+The names below are what a plugin needs. The package reads in the data's order: ``decoding``, ``corpus``, ``audio``,
+``channels``, ``frontend``, ``backbone``, ``extraction``, ``finetune``, ``pooling``, ``classifier``, ``fusion``,
+``protocol``, ``metrics``, ``experiment``, ``tracking``.
 """
 
 from bserkit.backbone import Backbone

@@ -116,11 +116,13 @@ def _open_file(path: Path) -> Iterator[Sound]:
 
 
 class _ContainerSound(Sound):
-    """The sound of a container, by FFmpeg, from its first sample on.
+    """The sound of a container, by FFmpeg, whose times count from its first sample.
 
-    Samples follow one another as they are decoded, just as in a WAV file that the ffmpeg command makes of it. What an
-    encoder put before the first sample is dropped where the container says so; times, which may be rounded to
-    milliseconds, move no sample. Nothing is sought for, since seeking is not exact to the sample.
+    Samples follow one another as they are decoded, as in a WAV file that the ffmpeg command makes of it: times, which
+    may be rounded to milliseconds and begin after the pictures, move no sample. What an encoder put before the first
+    sample is dropped where the container says so; at the end some of its last frame's padding, a few ms, may stay.
+    Nothing is sought for, since seeking is not exact to the sample: a stretch takes the time to decode all that lies
+    before it.
     """
 
     def __init__(self, file: BinaryIO, container: Any, stream: Any) -> None:

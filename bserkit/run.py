@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bserkit.console import ConsoleReporter, show_findings
@@ -165,7 +166,8 @@ def _fine_tune(
 
 
 def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, str]:
-    tags = {f"version.{name}": version(name) for name in _LIBRARIES}
+    videos = ("av",) if find_spec("av") else ()
+    tags = {f"version.{name}": version(name) for name in (*_LIBRARIES, *videos)}
     tags |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for component in settings.components():
         source = plugins.source_of(component)

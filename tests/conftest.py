@@ -65,6 +65,42 @@ def bserkit_backbones():
     return [BandMeans]
 '''
 
+#: Backbone ``small``: a network that learns in a moment. With SMALL_PAUSE it waits so many seconds before each step, so
+#: that a test can break the learning off.
+SMALL = '''
+import os
+import time
+
+import torch
+
+from bserkit import Backbone, hookimpl
+
+
+class Small(Backbone):
+    """A linear layer on the mean of each quarter of the bands."""
+
+    name = "small"
+
+    def weights_digest(self):
+        return "none"
+
+    def feature_size(self):
+        return 8
+
+    def load(self, device):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layers = [torch.nn.AdaptiveAvgPool2d((16, 2)), torch.nn.Flatten(), torch.nn.Linear(96, 8), torch.nn.ReLU()]
+            network = torch.nn.Sequential(*layers, torch.nn.Dropout(0.1)).to(device).eval()
+        if pause := float(os.environ.get("SMALL_PAUSE", "0")):
+            network.register_forward_pre_hook(lambda *_: time.sleep(pause))
+        return network
+
+
+@hookimpl
+def bserkit_backbones():
+    return [Small]
+'''
 #: Pooler ``unlucky``: fails half-way through whatever uses it.
 UNLUCKY = '''
 from bserkit import Pooler, hookimpl
@@ -107,6 +143,14 @@ def plugins_dir(tmp_path_factory):
 def fast(plugins_dir):
     """Options that choose the backbone without a network."""
     return ("--plugins-dir", str(plugins_dir), "--backbone", "band-means")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Options that choose a backbone that can be fine-tuned in a moment."""
+    folder = tmp_path_factory.mktemp("small-plugins")
+    (folder / "small.py").write_text(SMALL)
+    return ("--plugins-dir", str(folder), "--backbone", "small")
 
 
 @pytest.fixture(scope="session")

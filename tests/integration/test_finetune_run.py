@@ -9,50 +9,12 @@ import tomllib
 
 import pytest
 
-#: Backbone ``small``: a network that learns in a moment. With SMALL_PAUSE it waits so many seconds before each step, so
-#: that a test can break the learning off.
-SMALL = '''
-import os
-import time
-
-import torch
-
-from bserkit import Backbone, hookimpl
-
-
-class Small(Backbone):
-    """A linear layer on the mean of each quarter of the bands."""
-
-    name = "small"
-
-    def weights_digest(self):
-        return "none"
-
-    def feature_size(self):
-        return 8
-
-    def load(self, device):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            layers = [torch.nn.AdaptiveAvgPool2d((16, 2)), torch.nn.Flatten(), torch.nn.Linear(96, 8), torch.nn.ReLU()]
-            network = torch.nn.Sequential(*layers, torch.nn.Dropout(0.1)).to(device).eval()
-        if pause := float(os.environ.get("SMALL_PAUSE", "0")):
-            network.register_forward_pre_hook(lambda *_: time.sleep(pause))
-        return network
-
-
-@hookimpl
-def bserkit_backbones():
-    return [Small]
-'''
 EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
-def command(corpus, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("small-plugins")
-    (folder / "small.py").write_text(SMALL)
-    options = ("--plugins-dir", folder, "--backbone", "small", "--channels", "lr", "--protocol", "losgo:groups=2")
+def command(corpus, small):
+    options = (*small, "--channels", "lr", "--protocol", "losgo:groups=2")
     options += ("--precision", "fp32", "--finetune", f"sgd:epochs={EPOCHS},lr=0.05")
     return ("run", corpus / "manifest.csv", *options)
 

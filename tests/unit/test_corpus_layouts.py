@@ -301,6 +301,29 @@ def test_an_audformat_database_is_read_by_table_column_and_without_speakers(tmp_
     assert read(tmp_path, "audformat:label=speaker,speaker=").labels == ("s0", "s1", "s2")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_audb_publishes_and_loads_is_read(tmp_path, database):
+    audb = pytest.importorskip("audb")
+    import audbackend
+    import soundfile
+
+    made = database(tmp_path / "toy")
+    for file in made.files:
+        soundfile.write(tmp_path / "toy" / file, [[0.1, -0.1]] * 800, 8000)
+    (tmp_path / "host").mkdir()
+    audbackend.backend.FileSystem.create(str(tmp_path / "host"), "repository")
+    repository = audb.Repository("repository", str(tmp_path / "host"), "file-system")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audb.config, "REPOSITORIES", [repository])
+        audb.publish(str(tmp_path / "toy"), "1.0.0", repository, verbose=False)
+        where = {"cache_root": str(tmp_path / "cache"), "verbose": False}
+        audb.load_to(str(tmp_path / "copy"), "toy", version="1.0.0", **where)
+        cached = Path(audb.load("toy", version="1.0.0", **where).root)
+    published = rows(read(tmp_path / "toy", "audformat"))
+    assert rows(read(tmp_path / "copy", "audformat")) == published
+    assert rows(read(cached, "audformat")) == published
+
+
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
