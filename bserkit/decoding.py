@@ -7,6 +7,7 @@ import re
 import struct
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -127,15 +128,19 @@ class _ContainerSound(Sound):
 
     def __init__(self, file: BinaryIO, container: Any, stream: Any) -> None:
         self._file, self._container, self._stream = file, container, stream
-        self.channels, self.sample_rate = stream.codec_context.channels, stream.codec_context.sample_rate
-        self.frames = 0
+        self.channels = self.sample_rate = self.frames = 0
         self._ended = False
         self._last_second = 0.0
+        self._decoded = self._decode()
+        # Only the decoder knows for sure: AAC may say half the rate and one channel where it makes the whole and two.
+        if (first := next(self._decoded, None)) is None:
+            raise BadAudioError("it holds no sound")
+        self._first = first
 
     def blocks(self, frames: int, start: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
         waiting: list[np.ndarray] = []
         count = 0
-        for samples in self._decoded():
+        for samples in chain([self._first], self._decoded):
             first = self.frames
             self.frames += len(samples)
             wanted = samples[max(0, start - first) : None if end is None else max(0, end - first)]
@@ -164,7 +169,7 @@ class _ContainerSound(Sound):
             return f"it was cut off: {there} of {8 + after} bytes are there"
         return ""
 
-    def _decoded(self) -> Iterator[np.ndarray]:
+    def _decode(self) -> Iterator[np.ndarray]:
         """Yield ``(time, channel)`` as the decoder makes it, noting where the container's last packet ends."""
         from av import FFmpegError
 
@@ -172,13 +177,16 @@ class _ContainerSound(Sound):
         with _told(FFmpegError, OSError):
             # Pictures are not decoded, but their packets too say how far the container goes.
             for packet in self._container.demux():
-                if (time := packet.dts if packet.pts is None else packet.pts) is not None:
+                time = packet.dts if packet.pts is None else packet.pts
+                if time is not None and packet.time_base:
                     ends = float((time + (packet.duration or 0)) * packet.time_base) - origin
                     self._last_second = max(self._last_second, ends)
                 if packet.stream.index == self._stream.index:
                     for frame in packet.decode():
-                        if (frame.layout.nb_channels, frame.sample_rate) != (self.channels, self.sample_rate):
+                        shape = frame.layout.nb_channels, frame.sample_rate
+                        if self.channels and shape != (self.channels, self.sample_rate):
                             raise BadAudioError("its channels or sample rate change on the way")
+                        self.channels, self.sample_rate = shape
                         yield _floats(frame.to_ndarray(), self.channels)
         self._ended = True
 
@@ -199,8 +207,8 @@ def _open_container(path: Path) -> Iterator[Sound]:
             options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINER_FORMATS}
             container = opened.enter_context(av.open(file, options=options, metadata_errors="ignore"))
             stream = container.streams.best("audio")
-        if stream is None:
-            raise BadAudioError("it holds no sound")
+        if stream is None or stream.codec_context is None:
+            raise BadAudioError("it holds no sound" if stream is None else "its sound is coded in an unknown way")
         yield _ContainerSound(file, container, stream)
 
 
