@@ -195,6 +195,14 @@ def test_a_clip_of_baum1s_without_a_clear_line_or_a_file_is_skipped(tmp_path):
     assert skipped["S009_001"] == "Annotations_BAUM1s.xlsx lists it, but there is no file"
 
 
+def test_the_sheet_of_baum1s_says_nothing_of_the_acted_part_or_of_clips_in_a_wrong_folder(tmp_path):
+    acted, moved = "BAUM1a_MP4_all/s001/S001_001.mp4", "BAUM1s_MP4 - All/s004/S003_001.mp4"
+    corpus = read(tree(baum1s(tmp_path), acted, moved), "baum1s")
+    assert len(corpus.utterances) == 6
+    assert reasons(corpus)[acted] == "it is of BAUM-1a, the acted part, whose clips have the same names"
+    assert reasons(corpus)[moved] == "its name says subject S003, its folder s004"
+
+
 def test_a_sheet_of_baum1s_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     (baum1s(tmp_path) / "Annotations_BAUM1s.xlsx").write_bytes(b"no workbook")
     with pytest.raises(UsageError, match=r"Annotations_BAUM1s\.xlsx is no \.xlsx workbook that can be read"):

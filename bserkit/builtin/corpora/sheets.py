@@ -67,6 +67,9 @@ class Baum1s(CorpusReader):
         seen: set[str] = set()
         for path in audio_files(root):
             clip = path.stem.upper()
+            if objection := self._objection(path.relative_to(root), clip):
+                skipped.append(Skipped(path.relative_to(root).as_posix(), objection))
+                continue
             seen.add(clip)
             state, code = states.get(clip, ("", ""))
             word = self.states.get(code, "")
@@ -81,6 +84,14 @@ class Baum1s(CorpusReader):
                 found.append((clip, Utterance(path, word, clip[:4])))
         skipped += [Skipped(clip, f"{sheets[0].name} lists it, but there is no file") for clip in states.keys() - seen]
         return once(root, found, sorted(skipped, key=lambda one: one.item))
+
+    def _objection(self, path: Path, clip: str) -> str:
+        """Say why the sheet cannot be about a clip of a name that it may well list, if so."""
+        if any(part.lower().startswith("baum1a") for part in path.parts[:-1]):
+            return "it is of BAUM-1a, the acted part, whose clips have the same names"
+        if re.fullmatch(r"S\d{3}", path.parent.name.upper()) and not clip.startswith(path.parent.name.upper()):
+            return f"its name says subject {clip[:4]}, its folder {path.parent.name}"
+        return ""
 
     def _sheets(self, root: Path) -> list[Path]:
         found = [*root.glob("Annotations_BAUM1s.*"), *root.glob("*/Annotations_BAUM1s.*")]
