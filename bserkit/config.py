@@ -43,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "mono": "refuse",
     "experiment": "bserkit",
 }
+#: The defaults that differ by what the backbone reads. Of a waveform there is one segment, the whole utterance: blocks
+#: of it would repeat it.
+DEFAULTS_OF_INPUT: dict[str, dict[str, str]] = {"waveform": {"frontend": "waveform", "pooler": "global-avg"}}
 #: What the demonstration run takes where nothing else is asked for: no download, and fast.
 DEMO_BACKBONE = "alexnet:weights=random"
 _TEXTS = ("data", "device", "precision", "mono", "experiment", "run-name", "plugins-dir", "cache")
@@ -155,7 +158,8 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         if not isinstance(given.get(key), str | Path | None):
             raise UsageError(f"{key} is {given[key]!r}; expected text.")
     data = Path(given["data"]).expanduser() if given.get("data") else None
-    values = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {}) | dict(given)
+    defaults = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {})
+    values = defaults | dict(given)
     seed = _integer("seed", values["seed"])
     if values["mono"] not in get_args(MonoPolicy):
         raise UsageError(f"--mono {values['mono']} is not known; expected {', '.join(get_args(MonoPolicy))}.")
@@ -167,14 +171,26 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     if not (specs := read_specs(values["channels"])):
         raise UsageError("channels names no channel transform; expected one or more, such as lr,ms.")
     transforms = [cast("ChannelTransform", _seeded(plugins, ChannelTransform, spec, seed)) for spec in specs]
+    backbone = make(Backbone, "backbone")
+    values = defaults | DEFAULTS_OF_INPUT.get(backbone.reads, {}) | dict(given)
+    if "frontend" not in given and backbone.reads == "waveform":
+        values["frontend"] += f":sample_rate={backbone.sample_rate}"
+    frontend = make(Frontend, "frontend")
+    _check_pair(frontend, backbone, plugins)
     device = resolve_device(str(values["device"]))
-    extraction = Extraction(
-        transforms=tuple(transforms),
-        frontend=make(Frontend, "frontend"),
-        backbone=make(Backbone, "backbone"),
-        device=device,
-        precision=resolve_precision(str(values["precision"]), device),
-    )
+    precision = resolve_precision(str(values["precision"]), device)
+    if backbone.reads == "waveform":
+        if values["precision"] not in ("auto", "fp32"):
+            raise UsageError(
+                f"--precision {precision} does not fit backbone {backbone.name}, which reads waveforms: fp32."
+            )
+        if values.get("finetune"):
+            raise UsageError(
+                f"--finetune learns from segments of equal length, but backbone {backbone.name} reads whole waveforms. "
+                "Leave --finetune out, or choose a backbone that reads planes, such as alexnet."
+            )
+        precision = "fp32"
+    extraction = Extraction(tuple(transforms), frontend, backbone, device, precision)
     extraction.transform_of()
     return Settings(
         data=data.resolve() if data else None,
@@ -219,6 +235,40 @@ def one_spec(key: str, value: object) -> Spec:
     if len(specs) != 1:
         raise UsageError(f"{key} takes one component, but {value!r} names {len(specs)}.")
     return specs[0]
+
+
+def _check_pair(frontend: Frontend, backbone: Backbone, plugins: Plugins) -> None:
+    """Refuse a frontend that does not make what the backbone reads, naming what does.
+
+    Raises:
+        UsageError: the two do not fit.
+    """
+    if frontend.makes != backbone.reads:
+        frontends = _names(plugins, Frontend.kind, "makes", backbone.reads)
+        backbones = _names(plugins, Backbone.kind, "reads", frontend.makes)
+        raise UsageError(
+            f"frontend {frontend.name} makes {frontend.makes}, but backbone {backbone.name} reads {backbone.reads}. "
+            f"To backbone {backbone.name} fits --frontend {frontends}; to frontend {frontend.name} --backbone "
+            f"{backbones}. Without --frontend the one that fits is taken."
+        )
+    rates = [getattr(one, "sample_rate", None) for one in (frontend, backbone)]
+    if backbone.reads == "waveform" and rates[0] != rates[1]:
+        raise UsageError(
+            f"frontend {frontend.spec} makes a waveform of {rates[0]} Hz, but backbone {backbone.spec} reads one of "
+            f"{rates[1]} Hz. Leave --frontend out, and give the backbone its sample_rate."
+        )
+
+
+def _names(plugins: Plugins, kind: str, attribute: str, value: str) -> str:
+    """Return the components of a kind whose ``attribute`` is ``value``, to choose from."""
+    return (
+        " or ".join(
+            name
+            for name, registered in plugins.of_kind(kind).items()
+            if getattr(registered[0].component, attribute) == value
+        )
+        or "none"
+    )
 
 
 def _with_weights_beside(path: Path, spec: Spec) -> dict[str, Any]:
