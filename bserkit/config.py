@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": "auto",
     "seed": 0,
     "mono": "refuse",
+    "allow-speaker-overlap": False,
     "experiment": "bserkit",
 }
 #: The defaults that differ by what the backbone reads. Of a waveform there is one segment, the whole utterance: blocks
@@ -60,6 +61,7 @@ class Settings:
         data: the corpus's root; None for the demonstration corpus.
         found_reader: whether the reader was found from the data rather than named.
         finetune: how each fold's networks are fine-tuned; None leaves the backbone as it is.
+        allow_speaker_overlap: whether folds with a speaker on both sides are evaluated, and the run tagged.
     """
 
     data: Path | None
@@ -73,6 +75,7 @@ class Settings:
     protocol: Protocol
     seed: int
     mono: MonoPolicy
+    allow_speaker_overlap: bool
     experiment: str
     run_name: str | None
     plugins_dir: str | None
@@ -97,7 +100,7 @@ class Settings:
             prefix = f"{component.kind}.{component.name}" if several else component.kind
             rows |= {f"{prefix}.{key}": value for key, value in component.parameters.items()}
         rows |= {"device": self.extraction.device, "precision": self.extraction.precision}
-        rows |= {"seed": self.seed, "mono": self.mono}
+        rows |= {"seed": self.seed, "mono": self.mono, "allow-speaker-overlap": self.allow_speaker_overlap}
         rows |= {"plugins-dir": self.plugins_dir} if self.plugins_dir else {}
         return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
 
@@ -108,6 +111,7 @@ class Settings:
         document: dict[str, Any] = {"data": str(self.data)} if self.data else {}
         document |= {"seed": self.seed, "mono": self.mono, "experiment": self.experiment}
         document |= {"device": self.extraction.device, "precision": self.extraction.precision}
+        document["allow-speaker-overlap"] = self.allow_speaker_overlap
         if self.run_name:
             document["run-name"] = self.run_name
         if self.plugins_dir:
@@ -143,8 +147,9 @@ def read_config(path: Path) -> dict[str, Any]:
             values[key] = str(path.parent / Path(values[key]).expanduser())
     if isinstance(values.get("plugins-dir"), str):
         values["plugins-dir"] = _absolute_folders(values["plugins-dir"], path.parent)
-    if "backbone" in values:
-        values["backbone"] = _with_weights_beside(path, one_spec("backbone", values["backbone"]))
+    for key, parameter in (("backbone", "weights"), ("protocol", "path")):
+        if key in values:
+            values[key] = _with_file_beside(path, one_spec(key, values[key]), parameter)
     return values
 
 
@@ -163,6 +168,8 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     seed = _integer("seed", values["seed"])
     if values["mono"] not in get_args(MonoPolicy):
         raise UsageError(f"--mono {values['mono']} is not known; expected {', '.join(get_args(MonoPolicy))}.")
+    if not isinstance(values["allow-speaker-overlap"], bool):
+        raise UsageError(f"allow-speaker-overlap is {values['allow-speaker-overlap']!r}; expected true or false.")
     corpus = reader_for(data, values.get("corpus"), plugins)
 
     def make(contract: type[Any], key: str) -> Any:
@@ -204,6 +211,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         protocol=make(Protocol, "protocol"),
         seed=seed,
         mono=values["mono"],
+        allow_speaker_overlap=values["allow-speaker-overlap"],
         experiment=str(values["experiment"]),
         run_name=values.get("run-name"),
         plugins_dir=_absolute_folders(values.get("plugins-dir"), Path.cwd()),
@@ -271,11 +279,11 @@ def _names(plugins: Plugins, kind: str, attribute: str, value: str) -> str:
     )
 
 
-def _with_weights_beside(path: Path, spec: Spec) -> dict[str, Any]:
-    """Return a backbone's table with a relative weights file taken to lie beside the configuration file."""
+def _with_file_beside(path: Path, spec: Spec, parameter: str) -> dict[str, Any]:
+    """Return a component's table with the relative file that a parameter names taken to begin at the configuration."""
     table = {"name": spec.name, **spec.parameters}
-    if isinstance(weights := table.get("weights"), str) and weights not in {"imagenet", "random"}:
-        table["weights"] = str(path.parent / Path(weights).expanduser())
+    if isinstance(file := table.get(parameter), str) and file not in {"imagenet", "random"}:
+        table[parameter] = str(path.parent / Path(file).expanduser())
     return table
 
 

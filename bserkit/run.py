@@ -13,7 +13,7 @@ from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, 
 from bserkit.extraction import extract, pending
 from bserkit.finetune import trainings
 from bserkit.progress import Silent
-from bserkit.protocol import split
+from bserkit.protocol import describe_overlap, speaker_overlap, split
 from bserkit.record import (
     confusion_rows,
     csv_text,
@@ -28,7 +28,7 @@ from bserkit.record import (
 from bserkit.tracking import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bserkit.config import Settings
     from bserkit.experiment import Checked, Evaluation
@@ -45,11 +45,16 @@ _LIBRARIES = ("bserkit", "torch", "torchaudio", "torchvision", "scikit-learn", "
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to, and where it is kept."""
+    """What a run came to, and where it is kept.
+
+    Attributes:
+        overlap: by fold, the speakers that were both in training and in test.
+    """
 
     evaluation: Evaluation
     run_id: str
     experiment_id: str
+    overlap: Mapping[str, Sequence[str]]
 
 
 def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> RunResult:
@@ -62,16 +67,21 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     settings = with_data(settings, plugins, store, reporter)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     weights = settings.extraction.backbone.weights_digest()
+    folds_digest = settings.protocol.digest()
     checked, folds = prepare(settings, store, reporter)
     learn = _planned_features(settings, checked, folds, store, reporter)
     show_findings(reporter.console, settings, checked, folds)
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     parameters = settings.flat() | {"backbone.weights_digest": weights}
-    with tracked_run(settings.experiment, name, parameters, _tags(settings, plugins, checked)) as tracked:
+    parameters |= {"protocol.digest": folds_digest} if folds_digest else {}
+    overlap = speaker_overlap(checked.corpus, folds)
+    tags = _tags(settings, plugins, checked)
+    tags |= {"speaker_overlap": describe_overlap(overlap)[:5000]} if overlap else {}
+    with tracked_run(settings.experiment, name, parameters, tags) as tracked:
         _log_inputs(tracked, settings, checked, folds)
         evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
         _log_results(tracked, evaluation, checked)
-        return RunResult(evaluation, tracked.run_id, tracked.experiment_id)
+        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, overlap)
 
 
 def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> Settings:
@@ -94,7 +104,7 @@ def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) 
     assert settings.corpus is not None  # noqa: S101
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
-    return checked, split(settings.protocol, checked.corpus.utterances)
+    return checked, split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
 
 
 def _planned_features(

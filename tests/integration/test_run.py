@@ -433,3 +433,39 @@ def test_a_label_of_any_characters_can_be_evaluated(cli, lab, fast, rows, manife
     assert set(predictions(run, "fusion")["label"]) == {"calm", "glad", "mad [loud]"}
     assert set(printed_table(ended.stdout, "Confusion of the fusion")) == {"calm", "glad", "mad [loud]"}
     assert run.metrics["accuracy"] == pytest.approx(first_run.metrics["accuracy"])
+
+
+def test_foreign_folds_with_a_speaker_on_both_sides_go_on_only_when_allowed_and_are_tagged(
+    cli, corpus, rows, fast, tmp_path, read_run
+):
+    folds = tmp_path / "folds.csv"
+    lines = ["utterance,fold,part"]
+    for index, (name, _, speaker) in enumerate(rows):
+        lines += [f"{name},mixed,{'test' if speaker == 'ann' or index == len(rows) - 1 else 'train'}"]
+    folds.write_text("\n".join(lines) + "\n")
+    asked = ("run", corpus / "manifest.csv", *fast, "--protocol", f"file:path={folds}", "--fusion", "mean")
+    refused = cli(*asked)
+    assert refused.returncode == 2
+    assert "in training and in test: dan" in refused.stderr
+    assert "--allow-speaker-overlap" in refused.stderr
+    allowed = cli(*asked, "--allow-speaker-overlap")
+    assert allowed.returncode == 0, allowed.stderr
+    for said in (allowed.stdout, allowed.stderr):
+        assert "WARNING: speakers are both in training and in test (mixed: dan)" in said
+    run = read_run(tmp_path, allowed)
+    assert run.tags["speaker_overlap"] == "mixed: dan"
+    params = dict(run.params)
+    assert params["allow-speaker-overlap"] == "true"
+    assert params["protocol.digest"] == hashlib.sha256(folds.read_bytes()).hexdigest()
+    written = tomllib.loads((run.artifacts / "config.toml").read_text())
+    assert written["allow-speaker-overlap"] is True
+    assert written["protocol"] == {"name": "file", "path": str(folds)}
+    assert run.metrics["items"] == 36
+    tested = {line.split(",")[0] for line in (run.artifacts / "predictions.csv").read_text().splitlines()[1:]}
+    assert tested == {name for name, _, speaker in rows if speaker == "ann"} | {rows[-1][0]}
+
+
+def test_a_run_of_unheard_speakers_has_no_tag_of_overlap(first_run, first):
+    assert "speaker_overlap" not in first_run.tags
+    assert dict(first_run.params)["allow-speaker-overlap"] == "false"
+    assert "WARNING" not in first.stdout
