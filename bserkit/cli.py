@@ -293,6 +293,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all pairs that share sound as csv.",
 )
+@cache_option
 @plugin_options
 @click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
 def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
@@ -313,11 +314,14 @@ def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given
     from bserkit.config import reader_for
     from bserkit.console import ConsoleReporter, show_audit
     from bserkit.corpus import read_corpus
+    from bserkit.experiment import look_at
     from bserkit.record import csv_text
 
     plugins = given_plugins(given)
     show_failures(plugins)
-    found = audit_corpus(read_corpus(data, reader_for(data, corpus, plugins)), ConsoleReporter(quiet))
+    store, reporter = given_store(given["cache"]), ConsoleReporter(quiet)
+    read = read_corpus(data, reader_for(data, corpus, plugins))
+    found = audit_corpus(read, look_at(read, store, reporter), store, reporter)
     show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
     if out:
         out.write_text(csv_text(duplicate_rows(found)), encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from bserkit.audit import Audit, audit, markdown, summary
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
@@ -71,6 +72,8 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     checked, folds = prepare(settings, store, reporter)
     learn = _planned_features(settings, checked, folds, store, reporter)
     show_findings(reporter.console, settings, checked, folds)
+    audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
+    reporter.say(summary(audited))
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     parameters = settings.flat() | {"backbone.weights_digest": weights}
     parameters |= {"protocol.digest": folds_digest} if folds_digest else {}
@@ -78,7 +81,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     tags = _tags(settings, plugins, checked)
     tags |= {"speaker_overlap": describe_overlap(overlap)[:5000]} if overlap else {}
     with tracked_run(settings.experiment, name, parameters, tags) as tracked:
-        _log_inputs(tracked, settings, checked, folds)
+        _log_inputs(tracked, settings, checked, folds, audited)
         evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
         _log_results(tracked, evaluation, checked)
         return RunResult(evaluation, tracked.run_id, tracked.experiment_id, overlap)
@@ -183,13 +186,14 @@ def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, s
     return tags | {"notes": "; ".join(checked.notes)} if checked.notes else tags
 
 
-def _log_inputs(tracked: TrackedRun, settings: Settings, checked: Checked, folds: list[Fold]) -> None:
+def _log_inputs(tracked: TrackedRun, settings: Settings, checked: Checked, folds: list[Fold], audited: Audit) -> None:
     corpus = checked.corpus
     tracked.log_text("config.toml", settings.to_toml())
     tracked.log_dataset(corpus.reader.name, corpus.fingerprint(checked.digests), str(corpus.root))
     tracked.tag("corpus.fingerprint", corpus.fingerprint(checked.digests))
     tracked.log_text("folds.csv", csv_text(fold_rows(corpus, folds)))
-    tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)})
+    tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)} | audited.metrics())
+    tracked.log_text("audit.md", markdown(audited))
     if corpus.skipped:
         tracked.log_text("skipped.csv", csv_text([{"item": one.item, "reason": one.reason} for one in corpus.skipped]))
 

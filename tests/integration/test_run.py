@@ -302,7 +302,7 @@ def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker
 def test_every_artifact_is_there_and_pictures_are_pictures(first_run):
     pictures = {"confusion.png", "confusion_parts.png", "fusion_search.png"}
     tables = {"config.toml", "predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv"}
-    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables
+    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {"audit.md"}
     for name in pictures:
         assert (first_run.artifacts / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n"), name
 
@@ -469,3 +469,13 @@ def test_a_run_of_unheard_speakers_has_no_tag_of_overlap(first_run, first):
     assert "speaker_overlap" not in first_run.tags
     assert dict(first_run.params)["allow-speaker-overlap"] == "false"
     assert "WARNING" not in first.stdout
+
+
+def test_a_run_logs_what_could_fool_its_numbers_and_says_it_in_one_line(first, first_run):
+    (line,) = [line for line in first.stderr.splitlines() if line.startswith("Audit: ")]
+    page = (first_run.artifacts / "audit.md").read_text()
+    assert page.startswith("# What could fool the numbers\n")
+    assert line.removeprefix("Audit: ").split(" and ")[0].split(":")[0] in page
+    counts = {name: value for name, value in first_run.metrics.items() if name.startswith("audit/")}
+    assert counts["audit/findings"] == page.count("\n- ")
+    assert counts["audit/without_stereo"] == counts["audit/left_out"] == 0
