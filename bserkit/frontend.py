@@ -45,10 +45,6 @@ class Frontend(Component):
     def fits(self, made: Segments, channels: int) -> bool:
         """Say whether segments have the shape that this frontend must give them."""
         planes, times = made
-        if len(times) == 0 or planes.shape[:2] != (channels, len(times)):
-            return False
-        return (
-            planes.ndim == 3 and len(times) == 1
-            if self.makes == "waveform"
-            else planes.shape[2:3] == (3,) and planes.ndim == 5
-        )
+        if self.makes == "waveform":
+            return planes.ndim == 3 and planes.shape[:2] == (channels, 1) and len(times) == 1
+        return planes.ndim == 5 and planes.shape[:3] == (channels, len(times), 3) and len(times) > 0
