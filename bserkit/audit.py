@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.audio import AudioFacts, inspect_audio, read_stereo
+from bserkit.audio import AudioFacts, read_stereo
 from bserkit.likeness import Likeness, fingerprint, likenesses
+from bserkit.record import markdown_table
 
 if TYPE_CHECKING:
-    from bserkit.corpus import Corpus
+    from bserkit.corpus import Corpus, Utterance
     from bserkit.progress import Reporter
+    from bserkit.store import FeatureStore
 
 #: An inter-channel delay is looked for this far either way, seconds: more than any head or pair of microphones makes.
 _LONGEST_DELAY = 0.002
 #: Samples that one step of the delay's estimate spans.
 _DELAY_BLOCK = 8192
+#: Pairs that share sound which a run's audit.md lists.
+_TOLD = 200
 #: From this share of samples at full scale on a recording counts as clipped.
 CLIPPED_SHARE = 0.001
 
@@ -55,7 +62,7 @@ class Audit:
     """Everything that was found.
 
     Attributes:
-        unusable: (item, reason) of each recording that a run would leave out.
+        unusable: (item, reason) of each recording that a run leaves out.
         exact: groups of recordings whose samples are the same.
         near: pairs that share a stretch of sound, the exact ones left out.
     """
@@ -70,27 +77,47 @@ class Audit:
         """Say in words what could fool the numbers, the gravest first."""
         return [*self._across_speakers(), *self._giveaways(), *self._confounds(), *self._quality()]
 
+    def metrics(self) -> dict[str, float]:
+        """Return the counts that a run logs, by their names in MLflow."""
+        return {
+            "audit/findings": len(self.findings()),
+            "audit/without_stereo": sum(not one.facts.stereo for one in self.measured),
+            "audit/clipped": self._clipped(),
+            "audit/left_out": len(self.unusable),
+            "audit/shared_between_speakers": sum(len(speakers) > 1 for speakers in self._sharing()),
+            "audit/shared_by_one_speaker": sum(len(speakers) == 1 for speakers in self._sharing()),
+        }
+
+    def _sharing(self) -> list[tuple[str, ...]]:
+        """Return the speakers of each group of recordings that are the same and of each pair that shares sound."""
+        groups = [{one.speaker for one in group} for group in self.exact]
+        groups += [{self.measured[pair.first].speaker, self.measured[pair.second].speaker} for pair in self.near]
+        return [tuple(sorted(speakers)) for speakers in groups]
+
+    def _clipped(self) -> int:
+        return sum(one.facts.clipped > CLIPPED_SHARE for one in self.measured)
+
     def _across_speakers(self) -> Iterable[str]:
-        pairs: Counter[str] = Counter()
-        for group in self.exact:
-            if len(speakers := sorted({one.speaker for one in group})) > 1:
-                pairs[" and ".join(speakers)] += 1
-        for names, count in sorted(pairs.items()):
-            yield f"{count} recordings are the same under several speakers ({names}): one of the names is wrong"
-        shared: Counter[str] = Counter()
-        for pair in self.near:
-            speakers = sorted({self.measured[pair.first].speaker, self.measured[pair.second].speaker})
+        sharing = self._sharing()
+        same, alike = Counter(sharing[: len(self.exact)]), Counter(sharing[len(self.exact) :])
+        for speakers, count in sorted(same.items()):
             if len(speakers) > 1:
-                shared[" and ".join(speakers)] += 1
-        for names, count in sorted(shared.items()):
-            yield f"{count} pairs of recordings share a stretch of sound under several speakers ({names})"
-        inside = sum(len({one.speaker for one in group}) == 1 for group in self.exact) + sum(
-            self.measured[pair.first].speaker == self.measured[pair.second].speaker for pair in self.near
-        )
-        if inside:
+                names = " and ".join(speakers)
+                yield f"{count} recordings are the same under several speakers ({names}): one of the names is wrong"
+        for speakers, count in sorted(alike.items()):
+            if len(speakers) > 1:
+                names = " and ".join(speakers)
+                yield f"{count} pairs of recordings share a stretch of sound under several speakers ({names})"
+        if inside := sum(len(speakers) == 1 for speakers in sharing):
             yield f"{inside} pairs or groups of one speaker's recordings share sound: splits not by speaker would leak"
 
     def _giveaways(self) -> Iterable[str]:
+        yield from self._without_stereo()
+        if equal := [one.item for one in self.measured if one.facts.channels == 2 and one.facts.equal]:
+            more = f" and {len(equal) - 5} more" if len(equal) > 5 else ""
+            yield f"{len(equal)} two-channel files have left equal to right ({', '.join(equal[:5])}{more})"
+
+    def _without_stereo(self) -> Iterable[str]:
         flat = [one for one in self.measured if not one.facts.stereo]
         if not flat or len(flat) == len(self.measured):
             if flat:
@@ -135,7 +162,7 @@ class Audit:
                     yield f"the {what} explains {share:.0%} of the variance of the {name}: a network can read it there"
 
     def _quality(self) -> Iterable[str]:
-        if clipped := sum(one.facts.clipped > CLIPPED_SHARE for one in self.measured):
+        if clipped := self._clipped():
             yield f"{clipped} recordings have more than {CLIPPED_SHARE:.1%} of their samples at full scale"
         rates = Counter(one.facts.sample_rate for one in self.measured)
         if len(rates) > 1:
@@ -145,54 +172,88 @@ class Audit:
             yield f"{len(self.unusable)} recordings cannot be used"
 
 
-def audit(corpus: Corpus, reporter: Reporter) -> Audit:
-    """Read every recording once and compare them all."""
+def audit(corpus: Corpus, looked: Sequence[tuple[str, AudioFacts]], store: FeatureStore, reporter: Reporter) -> Audit:
+    """Measure every recording and compare them all; what was measured once is kept in the store.
+
+    Args:
+        looked: each utterance's audio by content and its facts, as ``look_at`` gives them.
+    """
+    usable = [index for index, (_, facts) in enumerate(looked) if not facts.problem]
+    by_content = {looked[index][0]: corpus.utterances[index] for index in usable}
+    sounds = _sounds(by_content, store, reporter)
     items = corpus.items
-
-    def look(index: int) -> tuple[Measured, np.ndarray] | tuple[str, str]:
-        utterance = corpus.utterances[index]
-        facts = inspect_audio(utterance)
-        if facts.problem:
-            return items[index], facts.problem
-        samples, sample_rate = read_stereo(utterance)
-        return _measure(items[index], utterance.label, utterance.speaker, facts, samples), fingerprint(
-            samples, sample_rate
-        )
-
-    measured: list[Measured] = []
-    prints: list[np.ndarray] = []
-    unusable: list[tuple[str, str]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.stage("Measuring audio", len(items), "files") as advance:
-        for found in pool.map(look, range(len(items))):
-            if isinstance(found[0], Measured):
-                measured.append(found[0])
-                prints.append(np.asarray(found[1]))
-            else:
-                unusable.append((str(found[0]), str(found[1])))
-            advance(1)
+    unusable = [(one.item, one.reason) for one in corpus.skipped]
+    unusable += [(items[index], facts.problem) for index, (_, facts) in enumerate(looked) if facts.problem]
+    measured = []
+    for index in usable:
+        digest, facts = looked[index]
+        utterance, numbers = corpus.utterances[index], dict(sounds[digest])
+        del numbers["words"]
+        measured.append(Measured(items[index], utterance.label, utterance.speaker, facts, **numbers))
     groups: dict[str, list[int]] = {}
     for index, one in enumerate(measured):
         groups.setdefault(one.digest, []).append(index)
     same = {index: group[0] for group in groups.values() for index in group}
-    near = [pair for pair in likenesses(prints) if same[pair.first] != same[pair.second]]
+    alike = _alike([looked[index][0] for index in usable], sounds, store)
+    near = [pair for pair in alike if same[pair.first] != same[pair.second]]
     exact = tuple(tuple(measured[index] for index in group) for group in groups.values() if len(group) > 1)
     return Audit(corpus, tuple(measured), tuple(unusable), exact, tuple(near))
 
 
-def _measure(item: str, label: str, speaker: str, facts: AudioFacts, samples: np.ndarray) -> Measured:
+def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: Reporter) -> dict[str, dict[str, Any]]:
+    """Return what each recording was measured to be, and the words of its fingerprint, measuring what is not kept."""
+    kind = f"sound-{_code()}"
+    kept = {digest: store.known_facts(digest, kind) for digest in by_content}
+    sounds = {digest: facts for digest, facts in kept.items() if facts is not None}
+    if missing := [digest for digest in by_content if digest not in sounds]:
+
+        def measure(digest: str) -> dict[str, Any]:
+            return store.facts(digest, lambda: _measure(by_content[digest]), kind)
+
+        with (
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            reporter.stage("Measuring audio", len(missing), "files") as advance,
+        ):
+            for digest, facts in zip(missing, pool.map(measure, missing), strict=True):
+                sounds[digest] = facts
+                advance(1)
+    return sounds
+
+
+def _alike(digests: Sequence[str], sounds: Mapping[str, dict[str, Any]], store: FeatureStore) -> list[Likeness]:
+    """Return the pairs of recordings that share sound, comparing them where these were not compared before."""
+
+    def compare() -> dict[str, Any]:
+        words = (np.frombuffer(base64.b64decode(sounds[digest]["words"]), dtype="<u4") for digest in digests)
+        pairs = likenesses([one.astype(np.uint32) for one in words])
+        return {"pairs": [[pair.first, pair.second, pair.share] for pair in pairs]}
+
+    together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return [Likeness(*pair) for pair in store.facts(together, compare, f"likeness-{_code()}")["pairs"]]
+
+
+@cache
+def _code() -> str:
+    """Name the code that measures and compares, so that what another version kept is measured anew."""
+    whole = hashlib.sha256()
+    for path in (Path(__file__), Path(__file__).with_name("likeness.py")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:12]
+
+
+def _measure(utterance: Utterance) -> dict[str, Any]:
+    samples, sample_rate = read_stereo(utterance)
     left, right = samples.astype(np.float64)
     energy_left, energy_right = float(left @ left), float(right @ right)
-    return Measured(
-        item=item,
-        label=label,
-        speaker=speaker,
-        facts=facts,
-        level_db=_decibel(energy_left + energy_right, samples.size),
-        side_to_mid_db=_decibel(float(((left - right) ** 2).sum()), float(((left + right) ** 2).sum())),
-        right_to_left_db=_decibel(energy_right, energy_left),
-        delay_ms=1000 * delay(samples, facts.sample_rate) if facts.stereo else float("nan"),
-        digest=hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest(),
-    )
+    words = fingerprint(samples, sample_rate).astype("<u4").tobytes()
+    return {
+        "level_db": _decibel(energy_left + energy_right, samples.size),
+        "side_to_mid_db": _decibel(float(((left - right) ** 2).sum()), float(((left + right) ** 2).sum())),
+        "right_to_left_db": _decibel(energy_right, energy_left),
+        "delay_ms": 1000 * delay(samples, sample_rate) if (left != right).any() else float("nan"),
+        "digest": hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest(),
+        "words": base64.b64encode(words).decode(),
+    }
 
 
 def delay(samples: np.ndarray, sample_rate: int) -> float:
@@ -262,6 +323,32 @@ def duplicate_rows(audit: Audit) -> list[Mapping[str, str]]:
         }
         for first, second, share, kind in pairs
     ]
+
+
+def summary(audit: Audit) -> str:
+    """Say in one line what was found."""
+    if not (findings := audit.findings()):
+        return "Audit: nothing was found that could fool the numbers."
+    more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
+    return f"Audit: {findings[0]}{more}; all stand in the run's audit.md, and bserkit audit DATA shows them."
+
+
+def markdown(audit: Audit) -> str:
+    """Write an audit as a Markdown document: the findings, what was measured, and which recordings share sound."""
+    findings = [f"- {finding}" for finding in audit.findings()] or ["Nothing was found that could fool the numbers."]
+    blocks = ["# What could fool the numbers", "\n".join(findings)]
+    for by in ("speaker", "label"):
+        if rows := summary_rows(audit, by):
+            blocks += [f"By {by}: median ± deviation", markdown_table([list(rows[0]), *map(_values, rows)])]
+    if shared := duplicate_rows(audit):
+        told = f", the first {_TOLD} of them" if len(shared) > _TOLD else ""
+        table = markdown_table([list(shared[0]), *map(_values, shared[:_TOLD])], names=5)
+        blocks += [f"{len(shared)} pairs share sound{told}", table]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _values(row: Mapping[str, str]) -> list[str]:
+    return list(row.values())
 
 
 def _decibel(energy: float, of: float) -> float:

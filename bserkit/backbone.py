@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import SerializeAsAny
 
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 
     import torch
 
+    from bserkit.frontend import Input
+
 
 class Backbone(Component):
     """A network up to the layer whose output is the feature.
 
     Resizing the planes and mapping them into the range that the weights were trained on is the network's own business.
+    One that ``reads`` waveforms has a parameter ``sample_rate``, Hz, is given one whole utterance at a time, and always
+    computes in fp32, since a waveform in half precision is mostly noise.
     """
 
     kind = "backbone"
+    reads: ClassVar[Input] = "planes"
 
     @abstractmethod
     def weights_digest(self) -> str:
@@ -43,6 +48,8 @@ class Backbone(Component):
     @abstractmethod
     def load(self, device: str) -> torch.nn.Module:
         """Return the network in evaluation mode: ``(segment, 3, mel, frame) -> (segment, feature)``, differentiable.
+
+        One that reads waveforms turns ``(1, time)`` into ``(1, feature)``.
 
         Raises:
             BserkitError: the weights cannot be had or do not fit the architecture.

@@ -116,7 +116,13 @@ def main(verbose: bool) -> None:
 @component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
 @component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
 @component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")
-@component_option("--protocol", "protocol", "loso, losgo:groups=N or predefined.  [default: loso]")
+@component_option("--protocol", "protocol", "loso, losgo:groups=N, predefined or file:path=CSV.  [default: loso]")
+@click.option(
+    "--allow-speaker-overlap",
+    is_flag=True,
+    default=None,
+    help="Evaluate folds with a speaker both in training and in test too; the run is tagged with their names.",
+)
 @click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: bserkit]")
 @click.option("--run-name", metavar="NAME", help="MLflow run name.")
 @feature_options
@@ -135,10 +141,11 @@ def run(data: str | None, **given: Any) -> None:
     bserkit run corpora/emovo --mono duplicate --backbone torchvision:arch=squeezenet1_1,weights=net.pth
     bserkit run corpora/emovo --mono duplicate --pooler block-max:blocks=3 --fusion feature
     bserkit run manifest.csv --protocol predefined:train=train,test=val
+    bserkit run corpora/emovo --protocol file:path=folds.csv      # columns utterance, fold, part (train or test)
     """
     from rich.console import Console
 
-    from bserkit.console import ConsoleReporter, show_results
+    from bserkit.console import ConsoleReporter, show_overlap, show_results
     from bserkit.run import run as run_experiment
 
     settings, plugins, store = given_settings({"data": data, **given})
@@ -147,11 +154,12 @@ def run(data: str | None, **given: Any) -> None:
     if given["quiet"]:
         click.echo(
             f"accuracy={measures.accuracy:.4f} uar={measures.uar:.4f} macro_f1={measures.macro_f1:.4f} "
-            f"run={result.run_id}"
+            f"run={result.run_id}" + " speaker_overlap=true" * bool(result.overlap)
         )
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     show_results(console, result.evaluation)
+    show_overlap(console, result.overlap)
     click.echo(
         f"Run {result.run_id} in experiment {settings.experiment!r}. Compare runs with: bserkit compare, bserkit ui"
     )
@@ -285,6 +293,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all pairs that share sound as csv.",
 )
+@cache_option
 @plugin_options
 @click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
 def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
@@ -305,11 +314,14 @@ def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given
     from bserkit.config import reader_for
     from bserkit.console import ConsoleReporter, show_audit
     from bserkit.corpus import read_corpus
+    from bserkit.experiment import look_at
     from bserkit.record import csv_text
 
     plugins = given_plugins(given)
     show_failures(plugins)
-    found = audit_corpus(read_corpus(data, reader_for(data, corpus, plugins)), ConsoleReporter(quiet))
+    store, reporter = given_store(given["cache"]), ConsoleReporter(quiet)
+    read = read_corpus(data, reader_for(data, corpus, plugins))
+    found = audit_corpus(read, look_at(read, store, reporter), store, reporter)
     show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
     if out:
         out.write_text(csv_text(duplicate_rows(found)), encoding="utf-8")

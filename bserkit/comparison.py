@@ -12,6 +12,7 @@ import numpy as np
 
 from bserkit.errors import UsageError, nearest
 from bserkit.metrics import overall_of
+from bserkit.record import markdown_table
 from bserkit.statistics import (
     Chance,
     Interval,
@@ -327,10 +328,7 @@ def markdown(comparison: Comparison) -> str:
     """Write a comparison as a Markdown document."""
     blocks = ["# Comparison of " + ", ".join(run.run_id[:8] for run in comparison.runs)]
     for table in tables(comparison):
-        rule = ["---" if column < table.names else "---:" for column in range(len(table.header))]
-        lines = [table.header, rule, *table.rows]
-        cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        blocks += [table.title, "\n".join(f"| {' | '.join(line)} |" for line in cells)]
+        blocks += [table.title, markdown_table([table.header, *table.rows], table.names)]
     return "\n\n".join([*blocks, *remarks(comparison)]) + "\n"
 
 

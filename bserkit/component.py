@@ -187,4 +187,4 @@ def _spell(value: object) -> str:
 
 def _spell_type(annotation: object) -> str:
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return re.sub(r"typing\.|Literal|\[|\]|'", "", text).replace(", ", "|").replace(" | ", "|")
+    return re.sub(r"typing\.|Literal|Union|\[|\]|'", "", text).replace(", ", "|").replace(" | ", "|")

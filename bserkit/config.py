@@ -41,8 +41,12 @@ DEFAULTS: dict[str, Any] = {
     "precision": "auto",
     "seed": 0,
     "mono": "refuse",
+    "allow-speaker-overlap": False,
     "experiment": "bserkit",
 }
+#: The defaults that differ by what the backbone reads. Of a waveform there is one segment, the whole utterance: blocks
+#: of it would repeat it.
+DEFAULTS_OF_INPUT: dict[str, dict[str, str]] = {"waveform": {"frontend": "waveform", "pooler": "global-avg"}}
 #: What the demonstration run takes where nothing else is asked for: no download, and fast.
 DEMO_BACKBONE = "alexnet:weights=random"
 _TEXTS = ("data", "device", "precision", "mono", "experiment", "run-name", "plugins-dir", "cache")
@@ -57,6 +61,7 @@ class Settings:
         data: the corpus's root; None for the demonstration corpus.
         found_reader: whether the reader was found from the data rather than named.
         finetune: how each fold's networks are fine-tuned; None leaves the backbone as it is.
+        allow_speaker_overlap: whether folds with a speaker on both sides are evaluated, and the run tagged.
     """
 
     data: Path | None
@@ -70,6 +75,7 @@ class Settings:
     protocol: Protocol
     seed: int
     mono: MonoPolicy
+    allow_speaker_overlap: bool
     experiment: str
     run_name: str | None
     plugins_dir: str | None
@@ -94,7 +100,7 @@ class Settings:
             prefix = f"{component.kind}.{component.name}" if several else component.kind
             rows |= {f"{prefix}.{key}": value for key, value in component.parameters.items()}
         rows |= {"device": self.extraction.device, "precision": self.extraction.precision}
-        rows |= {"seed": self.seed, "mono": self.mono}
+        rows |= {"seed": self.seed, "mono": self.mono, "allow-speaker-overlap": self.allow_speaker_overlap}
         rows |= {"plugins-dir": self.plugins_dir} if self.plugins_dir else {}
         return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
 
@@ -105,6 +111,7 @@ class Settings:
         document: dict[str, Any] = {"data": str(self.data)} if self.data else {}
         document |= {"seed": self.seed, "mono": self.mono, "experiment": self.experiment}
         document |= {"device": self.extraction.device, "precision": self.extraction.precision}
+        document["allow-speaker-overlap"] = self.allow_speaker_overlap
         if self.run_name:
             document["run-name"] = self.run_name
         if self.plugins_dir:
@@ -140,8 +147,9 @@ def read_config(path: Path) -> dict[str, Any]:
             values[key] = str(path.parent / Path(values[key]).expanduser())
     if isinstance(values.get("plugins-dir"), str):
         values["plugins-dir"] = _absolute_folders(values["plugins-dir"], path.parent)
-    if "backbone" in values:
-        values["backbone"] = _with_weights_beside(path, one_spec("backbone", values["backbone"]))
+    for key, parameter in (("backbone", "weights"), ("protocol", "path")):
+        if key in values:
+            values[key] = _with_file_beside(path, one_spec(key, values[key]), parameter)
     return values
 
 
@@ -155,10 +163,13 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         if not isinstance(given.get(key), str | Path | None):
             raise UsageError(f"{key} is {given[key]!r}; expected text.")
     data = Path(given["data"]).expanduser() if given.get("data") else None
-    values = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {}) | dict(given)
+    defaults = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {})
+    values = defaults | dict(given)
     seed = _integer("seed", values["seed"])
     if values["mono"] not in get_args(MonoPolicy):
         raise UsageError(f"--mono {values['mono']} is not known; expected {', '.join(get_args(MonoPolicy))}.")
+    if not isinstance(values["allow-speaker-overlap"], bool):
+        raise UsageError(f"allow-speaker-overlap is {values['allow-speaker-overlap']!r}; expected true or false.")
     corpus = reader_for(data, values.get("corpus"), plugins)
 
     def make(contract: type[Any], key: str) -> Any:
@@ -167,14 +178,26 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     if not (specs := read_specs(values["channels"])):
         raise UsageError("channels names no channel transform; expected one or more, such as lr,ms.")
     transforms = [cast("ChannelTransform", _seeded(plugins, ChannelTransform, spec, seed)) for spec in specs]
+    backbone = make(Backbone, "backbone")
+    values = defaults | DEFAULTS_OF_INPUT.get(backbone.reads, {}) | dict(given)
+    if "frontend" not in given and backbone.reads == "waveform":
+        values["frontend"] += f":sample_rate={backbone.sample_rate}"
+    frontend = make(Frontend, "frontend")
+    _check_pair(frontend, backbone, plugins)
     device = resolve_device(str(values["device"]))
-    extraction = Extraction(
-        transforms=tuple(transforms),
-        frontend=make(Frontend, "frontend"),
-        backbone=make(Backbone, "backbone"),
-        device=device,
-        precision=resolve_precision(str(values["precision"]), device),
-    )
+    precision = resolve_precision(str(values["precision"]), device)
+    if backbone.reads == "waveform":
+        if values["precision"] not in ("auto", "fp32"):
+            raise UsageError(
+                f"--precision {precision} does not fit backbone {backbone.name}, which reads waveforms: fp32."
+            )
+        if values.get("finetune"):
+            raise UsageError(
+                f"--finetune learns from segments of equal length, but backbone {backbone.name} reads whole waveforms. "
+                "Leave --finetune out, or choose a backbone that reads planes, such as alexnet."
+            )
+        precision = "fp32"
+    extraction = Extraction(tuple(transforms), frontend, backbone, device, precision)
     extraction.transform_of()
     return Settings(
         data=data.resolve() if data else None,
@@ -188,6 +211,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         protocol=make(Protocol, "protocol"),
         seed=seed,
         mono=values["mono"],
+        allow_speaker_overlap=values["allow-speaker-overlap"],
         experiment=str(values["experiment"]),
         run_name=values.get("run-name"),
         plugins_dir=_absolute_folders(values.get("plugins-dir"), Path.cwd()),
@@ -221,11 +245,45 @@ def one_spec(key: str, value: object) -> Spec:
     return specs[0]
 
 
-def _with_weights_beside(path: Path, spec: Spec) -> dict[str, Any]:
-    """Return a backbone's table with a relative weights file taken to lie beside the configuration file."""
+def _check_pair(frontend: Frontend, backbone: Backbone, plugins: Plugins) -> None:
+    """Refuse a frontend that does not make what the backbone reads, naming what does.
+
+    Raises:
+        UsageError: the two do not fit.
+    """
+    if frontend.makes != backbone.reads:
+        frontends = _names(plugins, Frontend.kind, "makes", backbone.reads)
+        backbones = _names(plugins, Backbone.kind, "reads", frontend.makes)
+        raise UsageError(
+            f"frontend {frontend.name} makes {frontend.makes}, but backbone {backbone.name} reads {backbone.reads}. "
+            f"To backbone {backbone.name} fits --frontend {frontends}; to frontend {frontend.name} --backbone "
+            f"{backbones}. Without --frontend the one that fits is taken."
+        )
+    rates = [getattr(one, "sample_rate", None) for one in (frontend, backbone)]
+    if backbone.reads == "waveform" and rates[0] != rates[1]:
+        raise UsageError(
+            f"frontend {frontend.spec} makes a waveform of {rates[0]} Hz, but backbone {backbone.spec} reads one of "
+            f"{rates[1]} Hz. Leave --frontend out, and give the backbone its sample_rate."
+        )
+
+
+def _names(plugins: Plugins, kind: str, attribute: str, value: str) -> str:
+    """Return the components of a kind whose ``attribute`` is ``value``, to choose from."""
+    return (
+        " or ".join(
+            name
+            for name, registered in plugins.of_kind(kind).items()
+            if getattr(registered[0].component, attribute) == value
+        )
+        or "none"
+    )
+
+
+def _with_file_beside(path: Path, spec: Spec, parameter: str) -> dict[str, Any]:
+    """Return a component's table with the relative file that a parameter names taken to begin at the configuration."""
     table = {"name": spec.name, **spec.parameters}
-    if isinstance(weights := table.get("weights"), str) and weights not in {"imagenet", "random"}:
-        table["weights"] = str(path.parent / Path(weights).expanduser())
+    if isinstance(file := table.get(parameter), str) and file not in {"imagenet", "random"}:
+        table[parameter] = str(path.parent / Path(file).expanduser())
     return table
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from bserkit.audit import duplicate_rows, summary_rows
 from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
+from bserkit.protocol import describe_overlap, speaker_overlap
 from bserkit.statistics import interval_warning
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
             console.print(f"  ... {len(corpus.skipped) - 8} more; all are in the run's skipped.csv")
     for note in checked.notes:
         console.print(f"Note: {note}.", style="yellow", markup=False)
-    console.print(
-        f"Protocol {settings.protocol.spec}: {len(folds)} folds, no speaker on both sides of any", markup=False
-    )
+    overlap = speaker_overlap(corpus, folds)
+    sides = f"SPEAKERS ON BOTH SIDES of {len(overlap)}" if overlap else "no speaker on both sides of any"
+    console.print(f"Protocol {settings.protocol.spec}: {len(folds)} folds, {sides}", markup=False)
+    show_overlap(console, overlap)
     extraction = settings.extraction
     tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
     console.print(
@@ -104,6 +106,17 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
         f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
         markup=False,
     )
+
+
+def show_overlap(console: Console, overlap: Mapping[str, Sequence[str]]) -> None:
+    """Warn that speakers are both in training and in test, naming them fold by fold."""
+    if overlap:
+        console.print(
+            f"WARNING: speakers are both in training and in test ({describe_overlap(overlap)}). The numbers are in "
+            "part those of recognising speakers, not emotions; do not compare them with numbers of unheard speakers.",
+            style="bold red",
+            markup=False,
+        )
 
 
 def _show_counts(console: Console, corpus: Corpus) -> None:

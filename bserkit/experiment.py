@@ -121,6 +121,19 @@ class Evaluation:
         ]
 
 
+def look_at(corpus: Corpus, store: FeatureStore, reporter: Reporter) -> list[tuple[str, AudioFacts]]:
+    """Read every recording once and return its audio by content, and what was found out about it, problems included."""
+
+    def look(utterance: Utterance) -> tuple[str, AudioFacts]:
+        try:
+            digest = content_digest(utterance)
+        except BadAudioError as error:
+            return "", AudioFacts(0, 0, 0.0, False, 0.0, str(error))
+        return digest, AudioFacts(**store.facts(digest, lambda: inspect_audio(utterance).as_dict()))
+
+    return _in_threads("Checking audio", look, corpus.utterances, "files", reporter)
+
+
 def check_corpus(
     corpus: Corpus, transforms: Sequence[ChannelTransform], mono: MonoPolicy, store: FeatureStore, reporter: Reporter
 ) -> Checked:
@@ -131,16 +144,7 @@ def check_corpus(
         BserkitError: nothing usable is left.
     """
     utterances = corpus.utterances
-
-    def look(index: int) -> tuple[str, AudioFacts]:
-        utterance = utterances[index]
-        try:
-            digest = content_digest(utterance)
-        except BadAudioError as error:
-            return "", AudioFacts(0, 0, 0.0, False, 0.0, str(error))
-        return digest, AudioFacts(**store.facts(digest, lambda: inspect_audio(utterance).as_dict()))
-
-    looked = _in_threads("Checking audio", look, range(len(utterances)), "files", reporter)
+    looked = look_at(corpus, store, reporter)
     facts = [one for _, one in looked]
     items = corpus.items
     skipped = [Skipped(item, one.problem) for item, one in zip(items, facts, strict=True) if one.problem]

@@ -14,6 +14,7 @@ import numpy as np
 from bserkit.audio import read_stereo
 from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError
+from bserkit.frontend import SHAPES
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +135,8 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
     recipes = work.extraction.recipes()
     segments = 0
     with reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
-        for digest, channel, features, times, last in _features(work.wanted, work.extraction, work.network):
+        compute = _one_by_one if work.extraction.frontend.makes == "waveform" else _features
+        for digest, channel, features, times, last in compute(work.wanted, work.extraction, work.network):
             store.write_features(recipes[channel], digest, features, times)
             segments += len(features)
             advance(int(last))
@@ -220,6 +222,25 @@ def _features(
         yield from run(torch.cat(waiting))
 
 
+def _one_by_one(
+    wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction, network: _Network
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, bool]]:
+    """Yield what ``_features`` does of whole utterances, which have no common length and so make no batches."""
+    import torch
+
+    for digest, channels, (waveforms, times) in prepared(wanted, extraction):
+        for index, channel in enumerate(channels):
+            try:
+                with torch.inference_mode():
+                    features = network.module(waveforms[index].to(network.device)).float().cpu().numpy()
+                if not np.isfinite(features).all():
+                    raise BserkitError("it made values that are not numbers")
+            except BserkitError as error:
+                path = wanted[digest][0].path
+                raise BserkitError(f"backbone {network.name}, channel {channel} of {path}: {error}") from None
+            yield digest, channel, features, times.numpy(), index == len(channels) - 1
+
+
 @dataclass
 class _Piece:
     """One utterance's channel on its way through the network."""
@@ -277,10 +298,10 @@ def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extract
             rows |= dict(zip(transform.outputs, made, strict=True))
     with torch.inference_mode():
         segments = extraction.frontend.segments(torch.stack([rows[channel] for channel in channels]), sample_rate)
-    planes, times = segments
-    if planes.ndim != 5 or planes.shape[:2] != (len(channels), len(times)) or planes.shape[2] != 3 or not len(times):
+    if not extraction.frontend.fits(segments, len(channels)):
         raise BserkitError(
-            f"frontend {extraction.frontend.name} made planes {tuple(planes.shape)} and {len(times)} times for "
-            f"{len(channels)} channels of {utterance.path.name}; expected (channel, segment, 3, mel, frame)."
+            f"frontend {extraction.frontend.name} made {extraction.frontend.makes} {tuple(segments.planes.shape)} and "
+            f"{len(segments.times)} times for {len(channels)} channels of {utterance.path.name}; "
+            f"expected {SHAPES[extraction.frontend.makes]}."
         )
     return segments

@@ -1,9 +1,9 @@
-"""Frontends: a waveform becomes segments that a network can read as images (paper, section II-A)."""
+"""Frontends: a waveform becomes segments that a network can read as images (paper, section II-A), or is handed on."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from bserkit.component import Component
 
@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     import torch
 
 
+#: What a backbone may be given, and the shape that the segments of an utterance have then.
+Input = Literal["planes", "waveform"]
+SHAPES: dict[Input, str] = {"planes": "(channel, segment, 3, mel, frame)", "waveform": "(channel, 1, time)"}
+
+
 class Segments(NamedTuple):
     """Equally long pieces of one utterance, cut alike from each of its channels.
 
     Attributes:
         planes: ``(channel, segment, 3, mel, frame)``: static, delta and delta-delta; may be a view that shares memory.
+            Of a frontend that makes waveforms ``(channel, 1, time)``: one segment, the whole utterance.
         times: ``(segment, 2)``: start and end of each segment, seconds from the utterance's start.
     """
 
@@ -24,9 +30,10 @@ class Segments(NamedTuple):
 
 
 class Frontend(Component):
-    """Cuts an utterance into segments of spectrogram."""
+    """Cuts an utterance into segments of spectrogram, or hands it on whole: ``makes`` says which."""
 
     kind = "frontend"
+    makes: ClassVar[Input] = "planes"
 
     @abstractmethod
     def segments(self, waveform: torch.Tensor, sample_rate: int) -> Segments:
@@ -34,3 +41,10 @@ class Frontend(Component):
 
         Each channel must come out as it would alone, since features are kept channel by channel.
         """
+
+    def fits(self, made: Segments, channels: int) -> bool:
+        """Say whether segments have the shape that this frontend must give them."""
+        planes, times = made
+        if self.makes == "waveform":
+            return planes.ndim == 3 and planes.shape[:2] == (channels, 1) and len(times) == 1
+        return planes.ndim == 5 and planes.shape[:3] == (channels, len(times), 3) and len(times) > 0

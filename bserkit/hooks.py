@@ -89,6 +89,8 @@ def bserkit_channels() -> Iterable[type[ChannelTransform]]:
 def bserkit_frontends() -> Iterable[type[Frontend]]:
     """Add frontends.
 
+    One that sets ``makes = "waveform"`` hands on ``(channel, 1, time)`` instead of planes.
+
     Example:
         .. code-block:: python
 
@@ -123,6 +125,9 @@ def bserkit_frontends() -> Iterable[type[Frontend]]:
 @hookspec
 def bserkit_backbones() -> Iterable[type[Backbone]]:
     """Add backbones.
+
+    One that sets ``reads = "waveform"`` and has a parameter ``sample_rate`` is given a whole utterance, ``(1, time)``,
+    at a time instead of planes, by the frontend ``waveform``.
 
     Example:
         .. code-block:: python

@@ -37,6 +37,7 @@ class Likeness:
 
 def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """Turn ``(channel, time)`` into one 32-bit word a frame; none where it is shorter than a frame."""
+    from scipy.fft import rfft
     from scipy.signal import resample_poly
 
     divisor = int(np.gcd(sample_rate, _SAMPLE_RATE))
@@ -44,14 +45,16 @@ def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     if len(mono) < _FRAME + _HOP:
         return np.zeros(0, dtype=np.uint32)
     frames = np.lib.stride_tricks.sliding_window_view(mono, _FRAME)[::_HOP]
-    edges = np.geomspace(_LOW_HZ, _HIGH_HZ, _BANDS + 1) * _FRAME / _SAMPLE_RATE
-    window = np.hanning(_FRAME)
+    edges = (np.geomspace(_LOW_HZ, _HIGH_HZ, _BANDS + 1) * _FRAME / _SAMPLE_RATE).astype(int)
+    # (frequency, band): each band's sum is a product with its column.
+    belongs = np.repeat(np.eye(_BANDS, dtype=np.float32), np.diff(edges), axis=0)
+    window = np.hanning(_FRAME).astype(np.float32)
     words = []
     last = None
     # A stretch at a time, since overlapping frames take thirty times the room of the sound.
     for start in range(0, len(frames), 512):
-        power = np.abs(np.fft.rfft(frames[start : start + 512] * window)) ** 2
-        bands = np.add.reduceat(power, edges.astype(int), axis=1)[:, :_BANDS]
+        spectrum = rfft(frames[start : start + 512] * window)[:, edges[0] : edges[-1]]
+        bands = (spectrum.real**2 + spectrum.imag**2) @ belongs
         slopes = bands[:, :-1] - bands[:, 1:]
         before = slopes[:1] if last is None else last
         grown = np.diff(np.concatenate([before, slopes]), axis=0) > 0

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bserkit.component import Component
-from bserkit.errors import UsageError
+from bserkit.errors import UsageError, nearest
 from bserkit.speakers import speaker_groups
+from bserkit.store import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from bserkit.corpus import Utterance
+    from bserkit.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,16 @@ class Protocol(Component):
 
     kind = "protocol"
 
+    def digest(self) -> str:
+        """Name the file that the folds come from by its content; empty where they come from the corpus alone.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        return ""
+
     @abstractmethod
-    def folds(self, utterances: Sequence[Utterance]) -> list[Fold]:
+    def folds(self, corpus: Corpus) -> list[Fold]:
         """Split, giving the indices of training and test items of each fold.
 
         Raises:
@@ -42,27 +53,45 @@ class Protocol(Component):
         """
 
 
-def split(protocol: Protocol, utterances: Sequence[Utterance]) -> list[Fold]:
-    """Split and check: every fold has items on both sides, and no speaker stands on both.
+def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = False) -> list[Fold]:
+    """Split and check: every fold has items on both sides, and no speaker stands on both unless that is allowed.
 
     Raises:
         UsageError: a fold is empty on one side, or shares speakers, who are named.
     """
-    folds = protocol.folds(utterances)
-    for fold in folds:
-        train, test = ({utterances[index].speaker for index in side} - {""} for side in (fold.train, fold.test))
-        if shared := sorted(train & test):
+    folds = protocol.folds(corpus)
+    shared = speaker_overlap(corpus, folds)
+    if shared and not allow_speaker_overlap:
+        fold, names = next(iter(shared.items()))
+        more = f" So have {len(shared) - 1} more folds." if len(shared) > 1 else ""
+        raise UsageError(
+            f"Fold {fold} of protocol {protocol.spec} has the same speaker in training and in test: "
+            f"{', '.join(names)}.{more} Such a split measures how well speakers are recognised. Correct the splits, or "
+            "use --protocol loso or losgo, which keep each speaker on one side. Where numbers of such a split are "
+            "wanted all the same, --allow-speaker-overlap goes on and tags the run."
+        )
+    for one in folds:
+        if not len(one.train) or not len(one.test):
             raise UsageError(
-                f"Fold {fold.name} of protocol {protocol.spec} has the same speaker in training and in test: "
-                f"{', '.join(shared)}. Such a split measures how well speakers are recognised. Correct the splits, or "
-                "use --protocol loso or losgo, which keep each speaker on one side."
-            )
-        if not len(fold.train) or not len(fold.test):
-            raise UsageError(
-                f"Fold {fold.name} of protocol {protocol.spec} has {len(fold.train)} training and {len(fold.test)} "
+                f"Fold {one.name} of protocol {protocol.spec} has {len(one.train)} training and {len(one.test)} "
                 "test items; both sides need some."
             )
     return folds
+
+
+def speaker_overlap(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str]]:
+    """Return the speakers on both sides of a fold, by the names of the folds that have such."""
+    found = {}
+    for fold in folds:
+        train, test = ({corpus.utterances[index].speaker for index in side} - {""} for side in (fold.train, fold.test))
+        if shared := sorted(train & test):
+            found[fold.name] = shared
+    return found
+
+
+def describe_overlap(overlap: Mapping[str, Sequence[str]]) -> str:
+    """Say in one line which speakers are on both sides, fold by fold."""
+    return "; ".join(f"{fold}: {', '.join(names)}" for fold, names in overlap.items())
 
 
 class LeaveOneSpeakerOut(Protocol):
@@ -70,9 +99,9 @@ class LeaveOneSpeakerOut(Protocol):
 
     name = "loso"
 
-    def folds(self, utterances: Sequence[Utterance]) -> list[Fold]:
+    def folds(self, corpus: Corpus) -> list[Fold]:
         """Make one fold a speaker, in the order of their names."""
-        return _leave_one_group_out(self, utterances, groups=len(utterances))
+        return _leave_one_group_out(self, corpus, groups=len(corpus.utterances))
 
 
 class LeaveOneSpeakerGroupOut(Protocol):
@@ -81,9 +110,9 @@ class LeaveOneSpeakerGroupOut(Protocol):
     name = "losgo"
     groups: int = Field(5, ge=2, description="how many speaker groups, balanced by their number of items")
 
-    def folds(self, utterances: Sequence[Utterance]) -> list[Fold]:
+    def folds(self, corpus: Corpus) -> list[Fold]:
         """Make one fold a group."""
-        return _leave_one_group_out(self, utterances, self.groups)
+        return _leave_one_group_out(self, corpus, self.groups)
 
 
 class Predefined(Protocol):
@@ -93,9 +122,9 @@ class Predefined(Protocol):
     train: str = Field("train", description="the split to learn from")
     test: str = Field("", description="the split to evaluate on; empty means the only other one")
 
-    def folds(self, utterances: Sequence[Utterance]) -> list[Fold]:
+    def folds(self, corpus: Corpus) -> list[Fold]:
         """Make one fold from the utterances' ``split``."""
-        splits = np.array([utterance.split for utterance in utterances])
+        splits = np.array([utterance.split for utterance in corpus.utterances])
         known = sorted(set(splits.tolist()) - {""})
         others = [name for name in known if name != self.train]
         test = self.test or (others[0] if len(others) == 1 else "")
@@ -108,12 +137,121 @@ class Predefined(Protocol):
         return [Fold(test, np.flatnonzero(splits == self.train), np.flatnonzero(splits == test))]
 
 
+class FoldsFile(Protocol):
+    """The folds of a csv file with the columns utterance, fold and part, which is train or test.
+
+    ``utterance`` is an item's name as a run's ``predictions.csv`` gives it: its path below the corpus's folder, with
+    ``#START-END`` for a stretch of a file. Rows may stand in any order, other columns are passed over, and what has no
+    row in a fold takes no part in it. Each item is tested once at most. Items that had to be left out of the corpus,
+    such as corrupt ones, are left out of the folds too.
+    """
+
+    name = "file"
+    path: str = Field(description="a csv file with the columns utterance, fold, part (train or test)")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        return str(Path(value).expanduser().absolute())
+
+    def digest(self) -> str:
+        """Return the file's SHA-256."""
+        try:
+            return file_digest(self.path)
+        except OSError as error:
+            raise UsageError(f"The folds file {self.path} cannot be read: {error.strerror}.") from None
+
+    def folds(self, corpus: Corpus) -> list[Fold]:
+        """Make one fold for each name in the column fold, in the order in which they first stand in the file.
+
+        Raises:
+            UsageError: the file cannot be read, a column or an utterance is not known, or an utterance is in both parts
+                of a fold or tested twice; the lines are named.
+        """
+        index_of = {item: index for index, item in enumerate(corpus.items)}
+        left_out = {skipped.item for skipped in corpus.skipped}
+        folds: dict[str, _Sides] = {}
+        tested: dict[str, tuple[int, str]] = {}
+        for line, item, name, part in self._rows():
+            if item not in index_of and item not in left_out:
+                raise self._wrong(
+                    line,
+                    f"there is no utterance {item!r} in {corpus.root}{nearest(item, index_of)}. An utterance is given "
+                    f"by its path below the corpus's folder, such as {next(iter(index_of))!r}",
+                )
+            sides = folds.setdefault(name, _Sides())
+            if item in sides.lines:
+                before, other = sides.lines[item]
+                both = f"as {part}, but as {other}" if other != part else f"as {part}"
+                raise self._wrong(line, f"{item!r} stands in fold {name!r} {both} on line {before} already")
+            sides.lines[item] = line, part
+            if part == "test":
+                if item in tested:
+                    before, other = tested[item]
+                    raise self._wrong(
+                        line, f"{item!r} is tested in fold {name!r}, but on line {before} in fold {other!r} already"
+                    )
+                tested[item] = line, name
+            if item in index_of:
+                (sides.test if part == "test" else sides.train).append(index_of[item])
+        return [
+            Fold(name, np.array(sorted(sides.train), dtype=np.intp), np.array(sorted(sides.test), dtype=np.intp))
+            for name, sides in folds.items()
+        ]
+
+    def _rows(self) -> list[_Row]:
+        try:
+            with Path(self.path).open(newline="", encoding="utf-8-sig") as stream:
+                reader = csv.DictReader(stream)
+                columns = reader.fieldnames or []
+                if missing := [name for name in ("utterance", "fold", "part") if name not in columns]:
+                    raise UsageError(
+                        f"The folds file {self.path} has no column {' and no column '.join(missing)}; its first line "
+                        f"reads {','.join(columns) or 'nothing'}. Expected utterance,fold,part."
+                    )
+                rows = [
+                    _Row(reader.line_num, *((row[name] or "").strip() for name in ("utterance", "fold", "part")))
+                    for row in reader
+                ]
+        except OSError as error:
+            raise UsageError(f"The folds file {self.path} cannot be read: {error.strerror}.") from None
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"The folds file {self.path} is not a csv file in UTF-8: {error}.") from None
+        for row in rows:
+            if not row.utterance or not row.fold:
+                raise self._wrong(row.line, "it names no utterance or no fold")
+            if row.part not in ("train", "test"):
+                raise self._wrong(row.line, f"the part is {row.part!r}; expected train or test")
+        if not rows:
+            raise UsageError(f"The folds file {self.path} has no rows below its first line.")
+        return rows
+
+    def _wrong(self, line: int, problem: str) -> UsageError:
+        return UsageError(f"The folds file {self.path}, line {line}: {problem}.")
+
+
+class _Row(NamedTuple):
+    line: int
+    utterance: str
+    fold: str
+    part: str
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """One fold while its rows are read: the line and part of each item, and the indices of both sides."""
+
+    lines: dict[str, tuple[int, str]] = field(default_factory=dict)
+    train: list[int] = field(default_factory=list)
+    test: list[int] = field(default_factory=list)
+
+
 #: Protocols decide what may be believed, so they are not open to plugins.
-PROTOCOLS: tuple[type[Protocol], ...] = (LeaveOneSpeakerOut, LeaveOneSpeakerGroupOut, Predefined)
+PROTOCOLS: tuple[type[Protocol], ...] = (LeaveOneSpeakerOut, LeaveOneSpeakerGroupOut, Predefined, FoldsFile)
 
 
-def _leave_one_group_out(protocol: Protocol, utterances: Sequence[Utterance], groups: int) -> list[Fold]:
-    speakers = [utterance.speaker for utterance in utterances]
+def _leave_one_group_out(protocol: Protocol, corpus: Corpus, groups: int) -> list[Fold]:
+    speakers = [utterance.speaker for utterance in corpus.utterances]
     if unknown := speakers.count(""):
         raise UsageError(
             f"Protocol {protocol.spec} splits by speaker, but {unknown} of {len(speakers)} utterances name none. "

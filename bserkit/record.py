@@ -179,3 +179,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def markdown_table(lines: Sequence[Sequence[str]], names: int = 1) -> str:
+    """Return lines of cells, the first being the header, as a Markdown table; past ``names`` columns stand numbers."""
+    rule = ["---" if column < names else "---:" for column in range(len(lines[0]))]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in (lines[0], rule, *lines[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -8,13 +8,14 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from bserkit.audit import Audit, audit, markdown, summary
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
 from bserkit.finetune import trainings
 from bserkit.progress import Silent
-from bserkit.protocol import split
+from bserkit.protocol import describe_overlap, speaker_overlap, split
 from bserkit.record import (
     confusion_rows,
     csv_text,
@@ -29,7 +30,7 @@ from bserkit.record import (
 from bserkit.tracking import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bserkit.config import Settings
     from bserkit.experiment import Checked, Evaluation
@@ -46,11 +47,16 @@ _LIBRARIES = ("bserkit", "torch", "torchaudio", "torchvision", "scikit-learn", "
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to, and where it is kept."""
+    """What a run came to, and where it is kept.
+
+    Attributes:
+        overlap: by fold, the speakers that were both in training and in test.
+    """
 
     evaluation: Evaluation
     run_id: str
     experiment_id: str
+    overlap: Mapping[str, Sequence[str]]
 
 
 def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> RunResult:
@@ -63,16 +69,23 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     settings = with_data(settings, plugins, store, reporter)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     weights = settings.extraction.backbone.weights_digest()
+    folds_digest = settings.protocol.digest()
     checked, folds = prepare(settings, store, reporter)
     learn = _planned_features(settings, checked, folds, store, reporter)
     show_findings(reporter.console, settings, checked, folds)
+    audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
+    reporter.say(summary(audited))
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     parameters = settings.flat() | {"backbone.weights_digest": weights}
-    with tracked_run(settings.experiment, name, parameters, _tags(settings, plugins, checked)) as tracked:
-        _log_inputs(tracked, settings, checked, folds)
+    parameters |= {"protocol.digest": folds_digest} if folds_digest else {}
+    overlap = speaker_overlap(checked.corpus, folds)
+    tags = _tags(settings, plugins, checked)
+    tags |= {"speaker_overlap": describe_overlap(overlap)[:5000]} if overlap else {}
+    with tracked_run(settings.experiment, name, parameters, tags) as tracked:
+        _log_inputs(tracked, settings, checked, folds, audited)
         evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
         _log_results(tracked, evaluation, checked)
-        return RunResult(evaluation, tracked.run_id, tracked.experiment_id)
+        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, overlap)
 
 
 def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> Settings:
@@ -95,7 +108,7 @@ def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) 
     assert settings.corpus is not None  # noqa: S101
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
-    return checked, split(settings.protocol, checked.corpus.utterances)
+    return checked, split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
 
 
 def _planned_features(
@@ -175,13 +188,14 @@ def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, s
     return tags | {"notes": "; ".join(checked.notes)} if checked.notes else tags
 
 
-def _log_inputs(tracked: TrackedRun, settings: Settings, checked: Checked, folds: list[Fold]) -> None:
+def _log_inputs(tracked: TrackedRun, settings: Settings, checked: Checked, folds: list[Fold], audited: Audit) -> None:
     corpus = checked.corpus
     tracked.log_text("config.toml", settings.to_toml())
     tracked.log_dataset(corpus.reader.name, corpus.fingerprint(checked.digests), str(corpus.root))
     tracked.tag("corpus.fingerprint", corpus.fingerprint(checked.digests))
     tracked.log_text("folds.csv", csv_text(fold_rows(corpus, folds)))
-    tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)})
+    tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)} | audited.metrics())
+    tracked.log_text("audit.md", markdown(audited))
     if corpus.skipped:
         tracked.log_text("skipped.csv", csv_text([{"item": one.item, "reason": one.reason} for one in corpus.skipped]))
 

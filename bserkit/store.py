@@ -96,15 +96,24 @@ class FeatureStore:
         if note.exists():
             note.touch()
 
-    def facts(self, digest: str, find_out: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the facts kept about one utterance's audio, finding them out the first time."""
-        path = self.root / f"audio-{FORMAT}" / digest[:2] / f"{digest}.json"
-        try:
-            facts: dict[str, Any] = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+    def facts(self, digest: str, find_out: Callable[[], dict[str, Any]], kind: str = "") -> dict[str, Any]:
+        """Return the facts of a kind kept about one utterance's audio, finding them out the first time."""
+        facts = self.known_facts(digest, kind)
+        if facts is None:
             facts = find_out()
-            self.write(path, json.dumps(facts).encode())
+            self.write(self._facts_path(digest, kind), json.dumps(facts).encode())
         return facts
+
+    def known_facts(self, digest: str, kind: str = "") -> dict[str, Any] | None:
+        """Return the facts of a kind kept about one utterance's audio, or None where there are none."""
+        try:
+            facts: dict[str, Any] = json.loads(self._facts_path(digest, kind).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return facts
+
+    def _facts_path(self, digest: str, kind: str) -> Path:
+        return self.root / f"audio-{FORMAT}" / digest[:2] / f"{'.'.join(filter(None, (digest, kind)))}.json"
 
     def entries(self) -> Iterator[Entry]:
         """Yield what is kept, a recipe or a fine-tuned network at a time, the most recently used first."""

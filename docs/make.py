@@ -28,8 +28,11 @@ def page() -> str:
         "What is found where: `bserkit plugins`. What can be used: `bserkit components`.\n",
     ]
     for hook, contract in CONTRACTS.items():
-        summary = (inspect.getdoc(getattr(hooks, hook)) or "").splitlines()[0]
-        parts += [f"## `{hook}`\n", f"{summary} The contract is `bserkit.{contract.__name__}`:\n"]
+        summary, _, more = (
+            (inspect.getdoc(getattr(hooks, hook)) or "").partition("Example:")[0].strip().partition("\n\n")
+        )
+        more = " " + " ".join(more.replace("``", "`").split()) if more else ""
+        parts += [f"## `{hook}`\n", f"{summary}{more} The contract is `bserkit.{contract.__name__}`:\n"]
         for name in sorted(contract.__abstractmethods__):
             method = getattr(contract, name)
             described = (inspect.getdoc(method) or "").splitlines()[0].replace("``", "`")

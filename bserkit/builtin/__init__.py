@@ -1,5 +1,5 @@
 """The built-in plugins. They use the same public names as any outside plugin."""
 
-from bserkit.builtin import backbones, channels, classifiers, corpora, frontends, fusers, poolers
+from bserkit.builtin import backbones, channels, classifiers, corpora, frontends, fusers, opensmile, poolers
 
-BUILTIN_MODULES = (corpora, channels, frontends, backbones, poolers, classifiers, fusers)
+BUILTIN_MODULES = (corpora, channels, frontends, backbones, opensmile, poolers, classifiers, fusers)

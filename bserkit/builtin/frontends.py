@@ -1,4 +1,4 @@
-"""The built-in frontend: log-mel spectrograms with their deltas, cut into segments (paper, section II-A)."""
+"""Built-in frontends: log-mel spectrograms with their deltas, cut into segments (paper, section II-A); the waveform."""
 
 from __future__ import annotations
 
@@ -112,6 +112,21 @@ class LogMel(Frontend):
         return (planes - mean) / torch.where(deviation > 1e-4, deviation, torch.ones_like(deviation))
 
 
+class Waveform(Frontend):
+    """The waveform itself, resampled and uncut, for backbones that read such: one segment, the whole utterance."""
+
+    name = "waveform"
+    makes = "waveform"
+    sample_rate: int = Field(16000, gt=0, description="Hz; recordings are resampled to it")
+
+    def segments(self, waveform: torch.Tensor, sample_rate: int) -> Segments:
+        """Turn ``(channel, time)`` at ``sample_rate`` Hz into ``(channel, 1, time)`` and its one stretch of time."""
+        import torch
+
+        whole = torch.tensor([[0.0, waveform.shape[-1] / sample_rate]], dtype=torch.float64)
+        return Segments(_resample(waveform, sample_rate, self.sample_rate).unsqueeze(1), whole)
+
+
 def _resample(waveform: torch.Tensor, from_hz: int, to_hz: int) -> torch.Tensor:
     from torchaudio import functional as audio
 
@@ -135,4 +150,4 @@ def _mel_bands(bins: int, low_hz: float, high_hz: float, mels: int, sample_rate:
 @hookimpl
 def bserkit_frontends() -> list[type[Frontend]]:
     """Return the built-in frontends."""
-    return [LogMel]
+    return [LogMel, Waveform]

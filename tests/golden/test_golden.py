@@ -101,7 +101,7 @@ def test_results_of_the_demonstration_corpus(corpus, tmp_path):
     )
     checked = check_corpus(corpus, extraction.transforms, "refuse", store, silent)
     extract(pending(checked.corpus.utterances, checked.digests, extraction, store), store, silent)
-    folds = split(LeaveOneSpeakerOut(), checked.corpus.utterances)
+    folds = split(LeaveOneSpeakerOut(), checked.corpus)
     views = pool_features(checked, extraction, BlockMax(), store, silent)
     values = {}
     for fuser in (TwoStage(), Feature(), Mean()):

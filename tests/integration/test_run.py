@@ -302,7 +302,7 @@ def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker
 def test_every_artifact_is_there_and_pictures_are_pictures(first_run):
     pictures = {"confusion.png", "confusion_parts.png", "fusion_search.png"}
     tables = {"config.toml", "predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv"}
-    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables
+    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {"audit.md"}
     for name in pictures:
         assert (first_run.artifacts / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n"), name
 
@@ -433,3 +433,49 @@ def test_a_label_of_any_characters_can_be_evaluated(cli, lab, fast, rows, manife
     assert set(predictions(run, "fusion")["label"]) == {"calm", "glad", "mad [loud]"}
     assert set(printed_table(ended.stdout, "Confusion of the fusion")) == {"calm", "glad", "mad [loud]"}
     assert run.metrics["accuracy"] == pytest.approx(first_run.metrics["accuracy"])
+
+
+def test_foreign_folds_with_a_speaker_on_both_sides_go_on_only_when_allowed_and_are_tagged(
+    cli, corpus, rows, fast, tmp_path, read_run
+):
+    folds = tmp_path / "folds.csv"
+    lines = ["utterance,fold,part"]
+    for index, (name, _, speaker) in enumerate(rows):
+        lines += [f"{name},mixed,{'test' if speaker == 'ann' or index == len(rows) - 1 else 'train'}"]
+    folds.write_text("\n".join(lines) + "\n")
+    asked = ("run", corpus / "manifest.csv", *fast, "--protocol", f"file:path={folds}", "--fusion", "mean")
+    refused = cli(*asked)
+    assert refused.returncode == 2
+    assert "in training and in test: dan" in refused.stderr
+    assert "--allow-speaker-overlap" in refused.stderr
+    allowed = cli(*asked, "--allow-speaker-overlap")
+    assert allowed.returncode == 0, allowed.stderr
+    for said in (allowed.stdout, allowed.stderr):
+        assert "WARNING: speakers are both in training and in test (mixed: dan)" in said
+    run = read_run(tmp_path, allowed)
+    assert run.tags["speaker_overlap"] == "mixed: dan"
+    params = dict(run.params)
+    assert params["allow-speaker-overlap"] == "true"
+    assert params["protocol.digest"] == hashlib.sha256(folds.read_bytes()).hexdigest()
+    written = tomllib.loads((run.artifacts / "config.toml").read_text())
+    assert written["allow-speaker-overlap"] is True
+    assert written["protocol"] == {"name": "file", "path": str(folds)}
+    assert run.metrics["items"] == 36
+    tested = {line.split(",")[0] for line in (run.artifacts / "predictions.csv").read_text().splitlines()[1:]}
+    assert tested == {name for name, _, speaker in rows if speaker == "ann"} | {rows[-1][0]}
+
+
+def test_a_run_of_unheard_speakers_has_no_tag_of_overlap(first_run, first):
+    assert "speaker_overlap" not in first_run.tags
+    assert dict(first_run.params)["allow-speaker-overlap"] == "false"
+    assert "WARNING" not in first.stdout
+
+
+def test_a_run_logs_what_could_fool_its_numbers_and_says_it_in_one_line(first, first_run):
+    (line,) = [line for line in first.stderr.splitlines() if line.startswith("Audit: ")]
+    page = (first_run.artifacts / "audit.md").read_text()
+    assert page.startswith("# What could fool the numbers\n")
+    assert line.removeprefix("Audit: ").split(" and ")[0].split(":")[0] in page
+    counts = {name: value for name, value in first_run.metrics.items() if name.startswith("audit/")}
+    assert counts["audit/findings"] == page.count("\n- ")
+    assert counts["audit/without_stereo"] == counts["audit/left_out"] == 0

@@ -1,5 +1,7 @@
 """The audit finds what is planted, and nothing where nothing is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import Utterance
-from bserkit.audit import audit, delay, duplicate_rows, explained_share, summary_rows
-from bserkit.builtin.corpora import Manifest
-from bserkit.corpus import Corpus
+from bserkit import audit as audit_module
+from bserkit.audit import audit, delay, duplicate_rows, explained_share, markdown, summary, summary_rows
+from bserkit.builtin.corpora import Manifest, Ravdess
+from bserkit.corpus import Corpus, read_corpus
+from bserkit.experiment import look_at
 from bserkit.likeness import fingerprint, likenesses
 from bserkit.progress import Silent
+from bserkit.store import FeatureStore
 
 RATE = 16000
 
@@ -51,8 +56,13 @@ def clean(speakers=4, labels=("calm", "mad")):
     ]
 
 
+def audited(found, store=None):
+    store = store or FeatureStore(found.root / "store")
+    return audit(found, look_at(found, store, Silent()), store, Silent())
+
+
 def findings(folder, recordings):
-    return audit(corpus(folder, recordings), Silent()).findings()
+    return audited(corpus(folder, recordings)).findings()
 
 
 def test_a_clean_corpus_has_no_findings(tmp_path):
@@ -69,7 +79,7 @@ def test_a_shared_stretch_under_two_speakers_is_found_though_cut_louder_and_nois
     recordings = clean()
     shared = 0.6 * voice(0)[3000:] + 0.003 * np.random.default_rng(1).normal(size=len(voice(0)) - 3000)
     recordings.append(("s3", "calm", stereo(shared, 99)))
-    found = audit(corpus(tmp_path, recordings), Silent())
+    found = audited(corpus(tmp_path, recordings))
     assert found.findings()[0] == "1 pairs of recordings share a stretch of sound under several speakers (s0 and s3)"
     (row,) = duplicate_rows(found)
     assert (row["first"], row["second"], row["kind"]) == ("00-s0-calm.wav", "08-s3-calm.wav", "near")
@@ -82,6 +92,64 @@ def test_a_silent_side_that_gives_a_label_away_is_found(tmp_path):
     found = findings(tmp_path, recordings)
     assert "3 recordings are without stereo (s0 glad 3): their silent Side marks them" in found
     assert "a silent Side gives glad away for speaker s0 (3 of 3)" in found
+
+
+def test_two_channel_files_with_left_equal_to_right_are_found_among_mono_ones(tmp_path):
+    # RAVDESS is mono but for some files of two channels, whose left equals right.
+    for actor in (1, 2, 3, 4):
+        (tmp_path / f"Actor_{actor:02d}").mkdir()
+        for emotion in (1, 3, 5):
+            sound = voice(10 * actor + emotion)
+            both = actor == 4 or (actor, emotion) in {(1, 3), (2, 5)}
+            path = tmp_path / f"Actor_{actor:02d}" / f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
+            soundfile.write(path, np.tile(sound, (2, 1)).T if both else sound, RATE)
+    found = audited(read_corpus(tmp_path, Ravdess()))
+    said = found.findings()
+    assert "all 12 recordings are without stereo: learn from them with --channels mono" in said
+    (equal,) = [finding for finding in said if "left equal to right" in finding]
+    assert equal.startswith("5 two-channel files have left equal to right (Actor_01/03-01-03-01-01-01-01.wav, ")
+    assert found.metrics()["audit/without_stereo"] == 12
+
+
+def test_what_was_measured_once_is_kept_by_content_and_gives_the_same_audit(tmp_path, monkeypatch):
+    recordings = clean()
+    recordings += [("s3", "calm", recordings[0][2]), ("s2", "mad", 0.6 * recordings[1][2][:, 3000:])]
+    found, store = corpus(tmp_path, recordings), FeatureStore(tmp_path / "store")
+    first = audited(found, store)
+    assert len(first.exact) == len(first.near) == 1
+
+    def fail(*_):
+        raise AssertionError("measured or compared again")
+
+    for name in ("_measure", "likenesses"):
+        monkeypatch.setattr(audit_module, name, fail)
+    again = audited(found, store)
+    assert (markdown(again), again.metrics()) == (markdown(first), first.metrics())
+    # Other labels and speakers of the same audio are another audit, of the same measurements.
+    other = Corpus(found.root, found.reader, tuple(replace(one, speaker="s9") for one in found.utterances), ())
+    assert audited(other, store).metrics()["audit/shared_between_speakers"] == 0
+    with pytest.raises(AssertionError, match="again"):
+        audited(found, FeatureStore(tmp_path / "other"))
+
+
+def test_its_summary_is_one_line_and_its_page_holds_every_finding_table_and_pair(tmp_path):
+    recordings = clean()
+    recordings += [("s3", "calm", recordings[0][2]), ("s2", "mad", np.zeros((2, 9)))]
+    found = audited(corpus(tmp_path, recordings))
+    said = found.findings()
+    assert summary(found).startswith(f"Audit: {said[0]} and {len(said) - 1} more findings; ")
+    assert "\n" not in summary(found)
+    page = markdown(found)
+    for finding in said:
+        assert f"- {finding}\n" in page
+    assert "| speaker | files | seconds |" in page
+    assert "| label | files | seconds |" in page
+    assert "| 00-s0-calm.wav | 08-s3-calm.wav | s0 s3 | calm | exact | 100% |" in page
+    counts = {name.removeprefix("audit/"): value for name, value in found.metrics().items()}
+    assert counts == {
+        "findings": len(said), "without_stereo": 0, "clipped": 0, "left_out": 1,
+        "shared_between_speakers": 1, "shared_by_one_speaker": 0,
+    }  # fmt: skip
 
 
 def test_a_label_of_few_speakers_is_found(tmp_path):
@@ -108,7 +176,7 @@ def test_clipped_and_unusable_recordings_are_counted(tmp_path):
 def test_rows_by_speaker_hold_level_side_balance_and_delay(tmp_path):
     sound = voice(1)
     samples = np.stack([sound, 0.5 * np.roll(sound, 8)])
-    (row,) = summary_rows(audit(corpus(tmp_path, [("s0", "calm", samples)]), Silent()), "speaker")
+    (row,) = summary_rows(audited(corpus(tmp_path, [("s0", "calm", samples)])), "speaker")
     assert row["delay ms"].startswith("+0.50 ")
     assert row["right/left dB"].startswith("-6.0 ")
 

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from bserkit import BserkitError, Component, Pooler, UsageError
 from bserkit.backbone import Backbone
+from bserkit.builtin.classifiers import PcaSvm
 from bserkit.classifier import Classifier
 from bserkit.component import Spec, build, code_digest, parse_specs, read_specs
 from bserkit.corpus import CorpusReader
@@ -238,6 +239,11 @@ def test_parameters_are_described_by_name_default_type_and_text():
     ]
     assert ("mode", "soft", "soft|hard", "") in Sample.describe_parameters()
     assert ("flag", "false", "bool", "") in Sample.describe_parameters()
+
+
+def test_a_parameter_of_several_types_is_described_by_all_of_them():
+    ((_, _, types, _),) = [row for row in PcaSvm.describe_parameters() if row[0] == "c"]
+    assert types == "float|search"
 
 
 def test_a_weights_path_means_the_same_from_any_folder(tmp_path, monkeypatch):

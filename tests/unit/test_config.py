@@ -179,6 +179,24 @@ def test_a_relative_weights_path_begins_where_the_file_lies_too(tmp_path, monkey
     assert Path(resolve(HERE | read_config(path), PLUGINS).extraction.backbone.weights) == folder / "net.pth"
 
 
+def test_a_relative_folds_file_begins_where_the_file_lies_too(tmp_path):
+    found = resolved(**read_config(config(tmp_path, 'data = "x"\nprotocol = "file:path=folds.csv"\ncorpus = "emovo"')))
+    assert found.protocol.path == str(tmp_path / "folds.csv")
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "true"])
+def test_allowing_speaker_overlap_is_true_or_false(value):
+    with pytest.raises(UsageError, match="expected true or false"):
+        resolved(**{"allow-speaker-overlap": value})
+
+
+def test_speaker_overlap_is_allowed_by_the_option_or_the_file(settings_of, tmp_path):
+    given_file = config(tmp_path, "allow-speaker-overlap = true")
+    assert not settings_of().settings.allow_speaker_overlap
+    assert settings_of("--allow-speaker-overlap").settings.allow_speaker_overlap
+    assert settings_of("--config", given_file).settings.allow_speaker_overlap
+
+
 def test_the_cache_and_plugins_of_the_file_are_used(settings_of, tmp_path):
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "outsider.py").write_text(
@@ -296,7 +314,7 @@ def test_the_configuration_that_a_run_writes_spells_every_parameter_out():
 def test_flat_shows_each_parameter_once_under_its_components_kind(values):
     found = chosen(values)
     flat = found.flat()
-    expected = {"data", "device", "precision", "seed", "mono"}
+    expected = {"data", "device", "precision", "seed", "mono", "allow-speaker-overlap"}
     for component in found.components():
         expected.add(component.kind)
         prefix = f"channels.{component.name}" if component.kind == "channels" else component.kind

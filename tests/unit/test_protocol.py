@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import UsageError, Utterance, speaker_groups
+from bserkit.builtin.corpora import Folders
+from bserkit.corpus import Corpus, Skipped
 from bserkit.plugins import load_plugins
-from bserkit.protocol import Fold, Protocol, split
+from bserkit.protocol import Fold, FoldsFile, Protocol, describe_overlap, speaker_overlap
+from bserkit.protocol import split as split_corpus
 
 PLUGINS = load_plugins(outside=False)
 
@@ -18,7 +21,7 @@ class Given(Protocol):
     train: tuple[int, ...]
     test: tuple[int, ...]
 
-    def folds(self, utterances):
+    def folds(self, corpus):
         return [Fold("only", np.array(self.train, dtype=int), np.array(self.test, dtype=int))]
 
 
@@ -28,6 +31,14 @@ def utterances(speakers, splits=()):
         Utterance(Path(f"{index}.wav"), "joy", speaker, split=part)
         for index, (speaker, part) in enumerate(zip(speakers, splits, strict=True))
     ]
+
+
+def corpus(utterances, skipped=()):
+    return Corpus(Path.cwd(), Folders(), tuple(utterances), tuple(Skipped(item, "corrupt") for item in skipped))
+
+
+def split(protocol, utterances, **options):
+    return split_corpus(protocol, corpus(utterances), **options)
 
 
 def protocol(spec):
@@ -227,3 +238,113 @@ def test_as_many_groups_as_speakers_are_the_speakers_in_the_order_of_their_names
     expected = [names.index(speaker) for speaker in speakers]
     assert speaker_groups(speakers, len(names)).tolist() == expected
     assert speaker_groups(np.array(speakers), len(speakers)).tolist() == expected
+
+
+def folds_file(folder, *rows, header="utterance,fold,part"):
+    path = folder / "folds.csv"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return FoldsFile(path=str(path))
+
+
+def found(speakers):
+    return [Utterance(Path.cwd() / one.path, one.label, one.speaker) for one in utterances(speakers)]
+
+
+def test_a_folds_file_gives_its_folds_in_their_order_and_leaves_out_what_it_does_not_name(tmp_path):
+    file = folds_file(
+        tmp_path,
+        "2.wav,second,test",
+        "0.wav,second,train",
+        "4.wav,first,test",
+        "3.wav,first,train",
+        "0.wav,first,train",
+    )
+    speakers = found("abcde")
+    assert sides(speakers, split(file, speakers)) == [("second", ["0"], ["2"]), ("first", ["0", "3"], ["4"])]
+
+
+def test_a_folds_file_may_have_other_columns_in_any_order_spaces_and_a_byte_order_mark(tmp_path):
+    rows = ("test, x ,0.wav,anything", "train,x,1.wav,", "")
+    file = folds_file(tmp_path, *rows, header="\ufeffpart,fold,utterance,comment")
+    assert sides(found("ab"), split(file, found("ab"))) == [("x", ["1"], ["0"])]
+
+
+def test_stretches_of_one_file_are_told_apart_by_their_seconds(tmp_path):
+    path = Path.cwd() / "long.wav"
+    parts = [Utterance(path, "joy", "a", 0.0, 1.5), Utterance(path, "joy", "b", 1.5)]
+    (fold,) = split(folds_file(tmp_path, "long.wav#0-1.5,x,train", "long.wav#1.5-,x,test"), parts)
+    assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
+
+
+def test_what_was_left_out_of_the_corpus_is_left_out_of_the_folds(tmp_path):
+    file = folds_file(tmp_path, "0.wav,x,train", "bad.wav,x,train", "1.wav,x,test")
+    (fold,) = split_corpus(file, corpus(found("ab"), skipped=["bad.wav"]))
+    assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["0.wav,x,train", "9.wav,x,test"], r"line 3: there is no utterance '9\.wav'.* such as '0\.wav'"),
+        (["0.wav,x,train", "0.wav,x,test"], r"line 3: '0\.wav' stands in fold 'x' as test, but as train on line 2"),
+        (["0.wav,x,train", "0.wav,x,train"], r"line 3: '0\.wav' stands in fold 'x' as train on line 2 already"),
+        (
+            ["0.wav,x,test", "1.wav,x,train", "", "0.wav,y,test"],
+            r"line 5: '0\.wav' is tested in fold 'y', but on line 2 in fold 'x' already",
+        ),
+        (["0.wav,x,valid"], "line 2: the part is 'valid'; expected train or test"),
+        (["0.wav,x"], "line 2: the part is ''"),
+        ([",x,train"], "line 2: it names no utterance or no fold"),
+        (["0.wav,,train"], "line 2: it names no utterance or no fold"),
+        (["0.wav,x,train"], "Fold x of .* has 1 training and 0 test items"),
+        (["0.wav,x,test"], "Fold x of .* has 0 training and 1 test items"),
+        ([], "has no rows below its first line"),
+    ],
+)
+def test_a_folds_file_that_cannot_be_meant_is_refused_with_its_line(tmp_path, rows, message):
+    with pytest.raises(UsageError, match=message):
+        split(folds_file(tmp_path, *rows), found("abc"))
+
+
+@pytest.mark.parametrize("header", ["", "utterance,part", "item,fold,part"])
+def test_a_folds_file_without_a_column_is_refused_with_what_it_has(tmp_path, header):
+    with pytest.raises(UsageError, match=r"has no column .*Expected utterance,fold,part"):
+        split(folds_file(tmp_path, "0.wav,x,train", header=header), found("ab"))
+
+
+def test_a_folds_file_that_is_not_there_or_is_no_text_is_refused(tmp_path):
+    missing = FoldsFile(path=str(tmp_path / "none.csv"))
+    for ask in (missing.digest, lambda: split(missing, found("ab"))):
+        with pytest.raises(UsageError, match=r"none\.csv cannot be read: No such file"):
+            ask()
+    (tmp_path / "binary.csv").write_bytes(b"utterance,fold,part\n\xff\xfe,x,train\n")
+    with pytest.raises(UsageError, match="is not a csv file in UTF-8"):
+        split(FoldsFile(path=str(tmp_path / "binary.csv")), found("ab"))
+
+
+def test_a_folds_file_is_named_by_its_content(tmp_path):
+    (tmp_path / "other").mkdir()
+    one, same = folds_file(tmp_path, "0.wav,x,train"), folds_file(tmp_path / "other", "0.wav,x,train")
+    assert one.digest() == same.digest() != ""
+    assert protocol("loso").digest() == ""
+
+
+def test_overlapping_speakers_are_refused_by_name_unless_they_are_allowed(tmp_path):
+    rows = ["0.wav,x,train", "1.wav,x,test", "2.wav,x,train", "3.wav,y,train", "2.wav,y,test", "0.wav,z,train"]
+    file, speakers = folds_file(tmp_path, *rows, "4.wav,z,test"), found("aabba")
+    with pytest.raises(UsageError) as caught:
+        split(file, speakers)
+    assert "Fold x" in str(caught.value)
+    assert "in training and in test: a. So have 2 more folds." in str(caught.value)
+    assert "--allow-speaker-overlap" in str(caught.value)
+    folds = split(file, speakers, allow_speaker_overlap=True)
+    overlap = speaker_overlap(corpus(speakers), folds)
+    assert overlap == {"x": ["a"], "y": ["b"], "z": ["a"]}
+    assert describe_overlap(overlap) == "x: a; y: b; z: a"
+
+
+def test_overlap_is_allowed_whatever_the_protocol_and_empty_sides_never_are():
+    speakers = utterances(["a", "b", "a"], ["train", "train", "val"])
+    assert len(split(protocol("predefined"), speakers, allow_speaker_overlap=True)) == 1
+    with pytest.raises(UsageError, match="both sides need some"):
+        split(Given(train=(), test=(0,)), speakers, allow_speaker_overlap=True)

@@ -1,0 +1,168 @@
+"""Nothing of a test item reaches what is learned; each check is shown to fail where the code is made to leak.
+
+There are two ways for a test item to leak, by its features and by its label, and a check for each. The leaks are those
+that published code has: a scaler fitted on all items, fusion weights searched on test items, a cost chosen on them.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from bserkit import Views, speaker_groups
+from bserkit.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
+from bserkit.builtin.fusers import Feature, Mean, TwoStage
+from bserkit.builtin.linear_svm import SEARCHED_COSTS, LinearSVM
+from bserkit.experiment import evaluate
+from bserkit.progress import Silent
+from bserkit.protocol import Fold
+
+TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
+FUSERS = [TwoStage(), Feature(), Mean()]
+CLASSIFIERS = [LinearSvm(), PartialLeastSquares(components=3), PcaSvm()]
+SEARCHING = [LinearSvm(c="search"), PcaSvm(c="search")]
+PAIRS = [(fuser, one) for fuser in FUSERS for one in CLASSIFIERS] + [(Mean(), one) for one in SEARCHING]
+#: One item of the first test fold.
+MARKED = 7
+
+every_fuser = pytest.mark.parametrize("fuser", FUSERS, ids=lambda one: one.name)
+every_pair = pytest.mark.parametrize(("fuser", "classifier"), PAIRS, ids=lambda one: one.spec)
+
+
+def corpus(seed=0, transforms=TRANSFORMS):
+    generator = np.random.default_rng(seed)
+    labels = np.array([f"c{index % 3}" for index in range(60)])
+    speakers = np.array([f"s{index // 12}" for index in range(60)])
+    features = {}
+    for channel in transforms:
+        features[channel] = generator.normal(size=(60, 8)).astype(np.float32)
+        features[channel][:, :3] += labels[:, None] == np.array(["c0", "c1", "c2"])
+    return Views(features, transforms, ("c0", "c1", "c2"), labels, speakers)
+
+
+def first_fold(views):
+    group_of = speaker_groups(views.speakers, 5)
+    return Fold("first", np.flatnonzero(group_of != 0), np.flatnonzero(group_of == 0))
+
+
+def learned(views, fuser, classifier, rows=slice(None)):
+    """Evaluate one fold by the real code; return every part's scores of some test items, the weights and the trials."""
+    result = evaluate(views, [first_fold(views)], fuser, classifier, Silent())
+    (outcome,) = result.outcomes
+    return {part: scores[rows].tolist() for part, scores in result.scores.items()}, outcome.weights, outcome.trials
+
+
+def features_of_a_test_item_move_others(views, fuser, classifier):
+    """Make one test item enormous and say whether that changes the others' scores, or anything that was learned."""
+    loud = {channel: values.copy() for channel, values in views.features.items()}
+    for values in loud.values():
+        values[MARKED] = 1e4
+    test = first_fold(views).test
+    others = np.flatnonzero(test != MARKED)
+    assert len(others) == len(test) - 1
+    return learned(views, fuser, classifier, others) != learned(
+        replace(views, features=loud), fuser, classifier, others
+    )
+
+
+def labels_of_test_items_move_something(views, fuser, classifier):
+    """Exchange the labels of the test items and say whether that changes any score, or anything that was learned."""
+    wrong = views.labels.copy()
+    test = first_fold(views).test
+    wrong[test] = np.roll(views.labels[test], 1)
+    assert (wrong[test] != views.labels[test]).all()
+    return learned(views, fuser, classifier) != learned(replace(views, labels=wrong), fuser, classifier)
+
+
+@every_pair
+def test_features_of_a_test_item_move_nothing_but_its_own_scores(fuser, classifier):
+    assert not features_of_a_test_item_move_others(corpus(), fuser, classifier)
+
+
+@every_pair
+def test_labels_of_test_items_move_nothing(fuser, classifier):
+    assert not labels_of_test_items_move_something(corpus(), fuser, classifier)
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Make the code keep hold of all items when it takes those of a fold: what every leak below begins with."""
+    everything = []
+    take = Views.take
+
+    def keep(views, rows):
+        if len(views) == 60:
+            everything.append(views)
+        return take(views, rows)
+
+    monkeypatch.setattr(Views, "take", keep)
+    return everything
+
+
+@every_fuser
+def test_a_scaler_fitted_on_all_items_is_noticed(fuser, kept, monkeypatch):
+    class ScaledByAll(LinearSVM):
+        def fit(self, X, y, groups=None):
+            self.all_ = StandardScaler().fit(kept[-1].features["mono"])
+            return super().fit(self.all_.transform(X), y, groups)
+
+        def decision_function(self, X):
+            return super().decision_function(self.all_.transform(X))
+
+    views = corpus(transforms={"mono": "mono"})
+    assert not features_of_a_test_item_move_others(views, fuser, LinearSvm())
+    monkeypatch.setattr(LinearSvm, "make", lambda component: ScaledByAll(component.c, scale="none"))
+    assert features_of_a_test_item_move_others(views, fuser, LinearSvm())
+
+
+def test_fusion_weights_searched_on_test_items_are_noticed(kept, monkeypatch):
+    fit = TwoStage.fit
+
+    def peek(fuser, views, make_classifier):
+        fitted = fit(fuser, views, make_classifier)
+        test = kept[-1].take(first_fold(kept[-1]).test)
+        scores = {name: part for name, part in fitted.parts(test.without_labels()).items() if name in test.features}
+        fitted.weights = TwoStage(tune="oracle").oracle(scores, test.transforms, test.labels, test.classes).weights
+        return fitted
+
+    assert not labels_of_test_items_move_something(corpus(), TwoStage(), LinearSvm())
+    monkeypatch.setattr(TwoStage, "fit", peek)
+    assert labels_of_test_items_move_something(corpus(), TwoStage(), LinearSvm())
+
+
+@every_fuser
+def test_a_cost_chosen_on_test_items_is_noticed(fuser, kept, monkeypatch):
+    class ChosenOnTest(LinearSVM):
+        def fit(self, X, y, groups=None):
+            test = kept[-1].take(first_fold(kept[-1]).test)
+            machines = [LinearSVM(cost).fit(X, y) for cost in SEARCHED_COSTS]
+            right = [(machine.predict(test.features["mono"]) == test.labels).mean() for machine in machines]
+            self.c = SEARCHED_COSTS[int(np.argmax(right))]
+            return super().fit(X, y, groups)
+
+    views = corpus(transforms={"mono": "mono"})
+    assert not labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
+    monkeypatch.setattr(LinearSvm, "make", lambda component: ChosenOnTest(component.c))
+    assert labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
+
+
+def test_a_fuser_is_given_test_items_without_their_labels():
+    handed_over = []
+
+    class Peeking(Mean):
+        name = "peeking"
+
+        def fit(self, views, make_classifier):
+            fitted = super().fit(views, make_classifier)
+            seen = fitted.scores
+
+            def scores(test):
+                handed_over.append(test.labels)
+                return seen(test)
+
+            fitted.scores = scores
+            return fitted
+
+    learned(corpus(), Peeking(), LinearSvm())
+    assert [len(labels) for labels in handed_over] == [0]
