@@ -149,12 +149,17 @@ def check_comparable(first: Predictions, other: Predictions) -> None:
 
 
 def compare(
-    decisions: Sequence[Predictions], part: str, resamples: int, seed: int, notes: Sequence[str] = ()
+    decisions: Sequence[Predictions],
+    part: str,
+    resamples: int,
+    seed: int,
+    notes: Sequence[str] = (),
+    against_first: bool = False,
 ) -> Comparison:
     """Compare two runs or more; ``notes`` say what a reader must know of how they were chosen.
 
-    Up to four runs are tested in every pair, more against the first only. Each kind of test is corrected for the number
-    of pairs by Holm's method.
+    Up to four runs are tested in every pair, more, or if so asked, against the first only. Each kind of test is
+    corrected for the number of pairs by Holm's method.
 
     Raises:
         UsageError: a run cannot be compared with the first.
@@ -166,7 +171,8 @@ def compare(
     names, _ = speaker_confusions(first.speakers, first.labels, first.decided, first.classes)
     confusions = [speaker_confusions(one.speakers, one.labels, one.decided, one.classes)[1] for one in decisions]
     by_speaker = [overall_of(counts) for counts in confusions]
-    tested = list(combinations(range(count), 2)) if count <= EVERY_PAIR else [(0, run) for run in range(1, count)]
+    every_pair = count <= EVERY_PAIR and not against_first
+    tested = list(combinations(range(count), 2)) if every_pair else [(0, run) for run in range(1, count)]
     items = [
         mcnemar(decisions[run].decided == first.labels, decisions[other].decided == first.labels)
         for other, run in tested
@@ -263,6 +269,12 @@ class TextTable:
     rows: Sequence[Sequence[str]]
     names: int
 
+    def markdown(self) -> str:
+        """Write the table below its title."""
+        rule = ["---" if column < self.names else "---:" for column in range(len(self.header))]
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in (self.header, rule, *self.rows)]
+        return "\n\n".join([self.title, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
+
 
 def tables(comparison: Comparison) -> list[TextTable]:
     """Write a comparison as tables: the runs, their differences, their UAR by speaker."""
@@ -326,11 +338,7 @@ def remarks(comparison: Comparison) -> list[str]:
 def markdown(comparison: Comparison) -> str:
     """Write a comparison as a Markdown document."""
     blocks = ["# Comparison of " + ", ".join(run.run_id[:8] for run in comparison.runs)]
-    for table in tables(comparison):
-        rule = ["---" if column < table.names else "---:" for column in range(len(table.header))]
-        lines = [table.header, rule, *table.rows]
-        cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        blocks += [table.title, "\n".join(f"| {' | '.join(line)} |" for line in cells)]
+    blocks += [table.markdown() for table in tables(comparison)]
     return "\n\n".join([*blocks, *remarks(comparison)]) + "\n"
 
 

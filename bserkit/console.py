@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bserkit.audit import Audit
-    from bserkit.comparison import Comparison
+    from bserkit.comparison import Comparison, TextTable
     from bserkit.config import Settings
     from bserkit.corpus import Corpus
     from bserkit.experiment import Checked, Evaluation
     from bserkit.protocol import Fold
+    from bserkit.tables import Page
 
 
 class ConsoleReporter:
@@ -75,6 +77,18 @@ class ConsoleReporter:
 
 
 def show_findings(console: Console, settings: Settings, checked: Checked, folds: Sequence[Fold]) -> None:
+    """Print what was found in the corpus, and what will be done with it."""
+    show_corpus(console, settings, checked, folds)
+    extraction = settings.extraction
+    tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
+    console.print(
+        f"{extraction.backbone.spec}{tuned} on {extraction.device} in {extraction.precision}; "
+        f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
+        markup=False,
+    )
+
+
+def show_corpus(console: Console, settings: Settings, checked: Checked, folds: Sequence[Fold]) -> None:
     """Print what was found: files, hours, channels, speakers by labels, what is left out, and the folds."""
     corpus, facts = checked.corpus, checked.facts
     hours = sum(one.seconds for one in facts) / 3600
@@ -96,13 +110,6 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
         console.print(f"Note: {note}.", style="yellow", markup=False)
     console.print(
         f"Protocol {settings.protocol.spec}: {len(folds)} folds, no speaker on both sides of any", markup=False
-    )
-    extraction = settings.extraction
-    tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
-    console.print(
-        f"{extraction.backbone.spec}{tuned} on {extraction.device} in {extraction.precision}; "
-        f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
-        markup=False,
     )
 
 
@@ -172,14 +179,32 @@ def _rows_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print runs beside one another, their differences, each speaker's UAR, and what to make of them."""
     for table in tables(comparison):
-        drawn = Table(title=escape(table.title), title_justify="left")
-        for column, name in enumerate(table.header):
-            drawn.add_column(name, justify="left" if column < table.names else "right")
-        for row in table.rows:
-            drawn.add_row(*map(escape, row))
-        console.print(drawn)
+        console.print(_drawn(table))
     for remark in remarks(comparison):
         console.print(remark, markup=False, style="yellow" if remark in comparison.notes else None)
+
+
+def show_page(console: Console, page: Page) -> None:
+    """Print the tables of a sweep, and what to make of them."""
+    for heading, written in page.sections:
+        console.print()
+        if heading:
+            console.rule(escape(heading), align="left")
+        for table in written:
+            # Above the table rather than in it, where a narrow table would break its title.
+            console.print(table.title, style="italic", markup=False)
+            console.print(_drawn(replace(table, title="")))
+    for remark in page.remarks:
+        console.print(remark, markup=False)
+
+
+def _drawn(table: TextTable) -> Table:
+    drawn = Table(title=escape(table.title) or None, title_justify="left")
+    for column, name in enumerate(table.header):
+        drawn.add_column(escape(name), justify="left" if column < table.names else "right")
+    for row in table.rows:
+        drawn.add_row(*map(escape, row))
+    return drawn
 
 
 def _show_intervals(console: Console, evaluation: Evaluation) -> None:

@@ -29,6 +29,7 @@ from bserkit.tracking import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from bserkit.config import Settings
     from bserkit.experiment import Checked, Evaluation
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
     from bserkit.finetune import Training
     from bserkit.fusion import Views
     from bserkit.plugins import Plugins
+    from bserkit.progress import Reporter
     from bserkit.protocol import Fold
     from bserkit.store import FeatureStore
+
+    #: What makes the features of all items, or of each fold by its number, in the run that it is given.
+    Features: TypeAlias = Callable[[TrackedRun], Views | Callable[[int], Views]]
 
 #: Libraries whose versions can move a number.
 _LIBRARIES = ("bserkit", "torch", "torchaudio", "torchvision", "scikit-learn", "numpy", "soundfile", "mlflow")
@@ -61,20 +66,33 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     """
     settings = with_data(settings, plugins, store, reporter)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
-    weights = settings.extraction.backbone.weights_digest()
+    settings.extraction.backbone.weights_digest()
     checked, folds = prepare(settings, store, reporter)
-    learn = _planned_features(settings, checked, folds, store, reporter)
+    features = planned_features(settings, checked, folds, store, reporter)
     show_findings(reporter.console, settings, checked, folds)
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
-    parameters = settings.flat() | {"backbone.weights_digest": weights}
-    with tracked_run(settings.experiment, name, parameters, _tags(settings, plugins, checked)) as tracked:
-        _log_inputs(tracked, settings, checked, folds)
-        evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
-        _log_results(tracked, evaluation, checked)
+    with tracked_run(settings.experiment, name, parameters(settings), tags(settings, plugins, checked)) as tracked:
+        evaluation = evaluate_and_log(tracked, settings, checked, folds, features, reporter)
         return RunResult(evaluation, tracked.run_id, tracked.experiment_id)
 
 
-def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> Settings:
+def evaluate_and_log(
+    tracked: TrackedRun,
+    settings: Settings,
+    checked: Checked,
+    folds: Sequence[Fold],
+    features: Features,
+    reporter: Reporter,
+) -> Evaluation:
+    """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
+    tracked.log_text("config.toml", settings.to_toml())
+    log_corpus(tracked, checked, folds)
+    evaluation = evaluate(features(tracked), folds, settings.fusion, settings.classifier, reporter)
+    _log_results(tracked, evaluation, checked)
+    return evaluation
+
+
+def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Reporter) -> Settings:
     """Return the settings with the demonstration corpus where no data is named, saying that it is one."""
     if settings.data:
         return settings
@@ -88,7 +106,7 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
     return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"), found_reader=False)
 
 
-def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) -> tuple[Checked, list[Fold]]:
+def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> tuple[Checked, list[Fold]]:
     """Read and check the corpus, and split it."""
     assert settings.data is not None  # noqa: S101
     assert settings.corpus is not None  # noqa: S101
@@ -97,9 +115,9 @@ def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) 
     return checked, split(settings.protocol, checked.corpus.utterances)
 
 
-def _planned_features(
-    settings: Settings, checked: Checked, folds: Sequence[Fold], store: FeatureStore, reporter: ConsoleReporter
-) -> Callable[[TrackedRun], Views | Callable[[int], Views]]:
+def planned_features(
+    settings: Settings, checked: Checked, folds: Sequence[Fold], store: FeatureStore, reporter: Reporter
+) -> Features:
     """Find out whether the features can be made, and return what makes them, in the run that it is given."""
     utterances, extraction = checked.corpus.utterances, settings.extraction
     if settings.finetune is None:
@@ -129,7 +147,7 @@ def _planned_features(
 
 
 def _fine_tune(
-    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: ConsoleReporter
+    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: Reporter
 ) -> list[Extraction]:
     """Fine-tune every fold's and channel's network, a nested run each, and return how each makes its features."""
     from bserkit.training import train
@@ -164,18 +182,24 @@ def _fine_tune(
     return made
 
 
-def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, str]:
-    tags = {f"version.{name}": version(name) for name in _LIBRARIES}
-    tags |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+def parameters(settings: Settings) -> dict[str, str]:
+    """Return a run's parameters under the names that MLflow shows, the digest of its weights among them."""
+    return settings.flat() | {"backbone.weights_digest": settings.extraction.backbone.weights_digest()}
+
+
+def tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, str]:
+    """Return a run's tags: versions, the machine, where each component came from, what a reader must know."""
+    found = {f"version.{name}": version(name) for name in _LIBRARIES}
+    found |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for component in settings.components():
         source = plugins.source_of(component)
-        tags[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
-    return tags | {"notes": "; ".join(checked.notes)} if checked.notes else tags
+        found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
+    return found | {"notes": "; ".join(checked.notes)} if checked.notes else found
 
 
-def _log_inputs(tracked: TrackedRun, settings: Settings, checked: Checked, folds: list[Fold]) -> None:
+def log_corpus(tracked: TrackedRun, checked: Checked, folds: Sequence[Fold]) -> None:
+    """Log the corpus by its content, what was left out of it, and the folds."""
     corpus = checked.corpus
-    tracked.log_text("config.toml", settings.to_toml())
     tracked.log_dataset(corpus.reader.name, corpus.fingerprint(checked.digests), str(corpus.root))
     tracked.tag("corpus.fingerprint", corpus.fingerprint(checked.digests))
     tracked.log_text("folds.csv", csv_text(fold_rows(corpus, folds)))
@@ -193,9 +217,9 @@ def _log_results(tracked: TrackedRun, evaluation: Evaluation, checked: Checked) 
     tracked.log_text("results.csv", csv_text(result_rows(evaluation)))
     tracked.log_text("predictions.csv", csv_text(prediction_rows(evaluation, checked.corpus)))
     tracked.log_text("confusion.csv", csv_text(confusion_rows(evaluation)))
-    tracked.log_figure("confusion.png", confusion_figure(evaluation, [FUSION]))
+    tracked.log_figure("confusion.png", confusion_figure({FUSION: evaluation.measures()}))
     if others := [part for part in evaluation.scores if part != FUSION]:
-        tracked.log_figure("confusion_parts.png", confusion_figure(evaluation, others))
+        tracked.log_figure("confusion_parts.png", confusion_figure({one: evaluation.measures(one) for one in others}))
     if rows := search_rows(evaluation):
         tracked.log_text("fusion_search.csv", csv_text(rows))
     if curves := search_curves(evaluation):
