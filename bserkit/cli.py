@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from bserkit.options import (
     given_plugins,
     given_settings,
     given_store,
+    given_values,
+    learning_options,
     plugin_options,
     show_failures,
 )
@@ -105,6 +108,7 @@ def main(verbose: bool) -> None:
     Try it without any data:     bserkit run
     On a corpus of your own:     bserkit run PATH/TO/CORPUS --protocol loso
     Another pooler and fusion:   bserkit run PATH/TO/CORPUS --pooler global-avg --fusion feature
+    The paper's tables:          bserkit sweep PATH/TO/CORPUS
     Compare what they reached:   bserkit compare --best 3
     Look at every run:           bserkit ui
     """
@@ -112,19 +116,7 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.argument("data", required=False, type=click.Path())
-@component_option("--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]")
-@component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
-@component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
-@component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")
-@component_option("--protocol", "protocol", "loso, losgo:groups=N, predefined or file:path=CSV.  [default: loso]")
-@click.option(
-    "--allow-speaker-overlap",
-    is_flag=True,
-    default=None,
-    help="Evaluate folds with a speaker both in training and in test too; the run is tagged with their names.",
-)
-@click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: bserkit]")
-@click.option("--run-name", metavar="NAME", help="MLflow run name.")
+@learning_options
 @feature_options
 def run(data: str | None, **given: Any) -> None:
     """Learn from a corpus of stereo speech and evaluate on speakers that were never heard.
@@ -163,6 +155,69 @@ def run(data: str | None, **given: Any) -> None:
     click.echo(
         f"Run {result.run_id} in experiment {settings.experiment!r}. Compare runs with: bserkit compare, bserkit ui"
     )
+
+
+@main.command()
+@click.argument("data", required=False, type=click.Path())
+@partial(learning_options, several=True)
+@click.option(
+    "--reference",
+    "references",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="One more run, to compare with: the settings in this TOML file stand over those of the first combination.",
+)
+@partial(feature_options, several=True)
+def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
+    """Run every combination of several components and print the tables of the paper.
+
+    Options that name a component may be given several times. Each combination is an ordinary run in MLflow, below one
+    run of the sweep; all are on the same folds, and features are computed and pooled once. A sweep that was broken off
+    goes on when the same command is typed again. One that fails in a combination does all others.
+
+    \b
+    What is printed, and kept as tables.md, results.csv and confusion.png:
+    Table 1           each channel alone, with the first pooler
+    Tables 2 to 5     the poolers, for each channel
+    Tables 6 and 7    score-level fusion with its weights, and feature-level fusion
+    Table 8           the first combination against each --reference, with tests
+    Figures 4 to 6    confusion matrices
+
+    two-stage:tune=oracle searches its weights on the evaluated items too, as the paper did. That is shown beside the
+    result with the optimism, never as the result. The best row of a table is picked on the evaluated data as well: the
+    combination that you name first is the one that you chose beforehand.
+
+    \b
+    bserkit sweep corpora/emovo --mono duplicate --backbone torchvision:arch=squeezenet1_1,weights=net.pth
+    bserkit sweep corpora/emovo --mono duplicate --pooler block-max --pooler global-max --fusion two-stage --fusion mean
+    bserkit sweep corpora/emovo --channels lr,ms --channels mono --mono duplicate --reference opensmile.toml
+    """
+    from rich.console import Console
+
+    from bserkit.console import ConsoleReporter, show_page
+    from bserkit.sweep import AXES, combinations
+    from bserkit.sweep import sweep as run_sweep
+
+    grid = {axis: given.pop(axis) for axis in AXES}
+    values, plugins, store = given_values({"data": data, **given})
+    planned = combinations(values, grid, references, plugins)
+    quiet = given["quiet"]
+    swept = run_sweep(planned, given["run_name"], plugins, store, ConsoleReporter(quiet=quiet))
+    if quiet:
+        for one in swept.outcomes:
+            numbers = " ".join(f"{name}={one.run.metrics[name]:.4f}" for name in ("accuracy", "uar", "macro_f1"))
+            click.echo(f"{numbers} run={one.run.run_id} {one.name}")
+    else:
+        show_page(Console(highlight=False, width=None if sys.stdout.isatty() else 160), swept.page)
+    experiment = planned[0].settings.experiment
+    click.echo(f"sweep={swept.run_id}" if quiet else f"Sweep {swept.run_id} in experiment {experiment!r}.")
+    if swept.failed:
+        reasons = "".join(f"\n  {one.combination.name}: {one.reason}" for one in swept.failed)
+        raise BserkitError(
+            f"{len(swept.failed)} of {len(planned)} combinations failed:{reasons}\nThe same command runs these alone "
+            "and keeps the others."
+        ) from swept.failed[0].error
 
 
 @main.command()
@@ -225,7 +280,7 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
         for run in runs
     ]
     chosen = ["The runs were chosen for being best on these very items, so the best owes some of its lead to luck."]
-    comparison = compare_runs(decisions, part, **draws, notes=chosen if best else [])
+    comparison = compare_runs(decisions, part, draws["resamples"], draws["seed"], notes=chosen if best else [])
     show_comparison(Console(highlight=False, width=None if sys.stdout.isatty() else 160), comparison)
     run_id, place = log_comparison(
         runs[0].experiment,

@@ -150,12 +150,17 @@ def check_comparable(first: Predictions, other: Predictions) -> None:
 
 
 def compare(
-    decisions: Sequence[Predictions], part: str, resamples: int, seed: int, notes: Sequence[str] = ()
+    decisions: Sequence[Predictions],
+    part: str,
+    resamples: int,
+    seed: int,
+    notes: Sequence[str] = (),
+    against_first: bool = False,
 ) -> Comparison:
     """Compare two runs or more; ``notes`` say what a reader must know of how they were chosen.
 
-    Up to four runs are tested in every pair, more against the first only. Each kind of test is corrected for the number
-    of pairs by Holm's method.
+    Up to four runs are tested in every pair, more, or if so asked, against the first only. Each kind of test is
+    corrected for the number of pairs by Holm's method.
 
     Raises:
         UsageError: a run cannot be compared with the first.
@@ -167,7 +172,8 @@ def compare(
     names, _ = speaker_confusions(first.speakers, first.labels, first.decided, first.classes)
     confusions = [speaker_confusions(one.speakers, one.labels, one.decided, one.classes)[1] for one in decisions]
     by_speaker = [overall_of(counts) for counts in confusions]
-    tested = list(combinations(range(count), 2)) if count <= EVERY_PAIR else [(0, run) for run in range(1, count)]
+    every_pair = count <= EVERY_PAIR and not against_first
+    tested = list(combinations(range(count), 2)) if every_pair else [(0, run) for run in range(1, count)]
     items = [
         mcnemar(decisions[run].decided == first.labels, decisions[other].decided == first.labels)
         for other, run in tested
@@ -264,6 +270,10 @@ class TextTable:
     rows: Sequence[Sequence[str]]
     names: int
 
+    def markdown(self) -> str:
+        """Write the table below its title."""
+        return "\n\n".join([self.title, markdown_table([self.header, *self.rows], self.names)])
+
 
 def tables(comparison: Comparison) -> list[TextTable]:
     """Write a comparison as tables: the runs, their differences, their UAR by speaker."""
@@ -327,8 +337,7 @@ def remarks(comparison: Comparison) -> list[str]:
 def markdown(comparison: Comparison) -> str:
     """Write a comparison as a Markdown document."""
     blocks = ["# Comparison of " + ", ".join(run.run_id[:8] for run in comparison.runs)]
-    for table in tables(comparison):
-        blocks += [table.title, markdown_table([table.header, *table.rows], table.names)]
+    blocks += [table.markdown() for table in tables(comparison)]
     return "\n\n".join([*blocks, *remarks(comparison)]) + "\n"
 
 

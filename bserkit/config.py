@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,28 @@ class Settings:
         rows |= {"seed": self.seed, "mono": self.mono, "allow-speaker-overlap": self.allow_speaker_overlap}
         rows |= {"plugins-dir": self.plugins_dir} if self.plugins_dir else {}
         return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
+
+    def command(self) -> str:
+        """Spell the ``bserkit run`` that does this run, with all that is not the default."""
+        device, precision = self.extraction.device, self.extraction.precision
+        alone = [component for component in self.components() if component.kind not in {"corpus", "channels"}]
+        typed = {
+            "corpus": self.corpus.spec if self.corpus and not self.found_reader else None,
+            "mono": self.mono,
+            "channels": ",".join(transform.spec for transform in self.extraction.transforms),
+            **{component.kind: component.spec for component in alone},
+            "seed": self.seed,
+            "device": device if device != resolve_device("auto") else None,
+            "precision": precision if precision != resolve_precision("auto", device) else None,
+            "experiment": self.experiment,
+            "run-name": self.run_name,
+            "plugins-dir": self.plugins_dir,
+        }
+        words = ["bserkit", "run", *([str(self.data)] if self.data else [])]
+        for key, value in typed.items():
+            if value is not None and value != DEFAULTS.get(key):
+                words += [f"--{key}", str(value)]
+        return shlex.join(words)
 
     def to_toml(self) -> str:
         """Return a configuration file that gives this run again, every parameter spelt out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,21 +14,22 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bserkit.audit import duplicate_rows, summary_rows
+from bserkit.audit import duplicate_rows, summary, summary_rows
 from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
-from bserkit.protocol import describe_overlap, speaker_overlap
+from bserkit.protocol import describe_overlap
 from bserkit.statistics import interval_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bserkit.audit import Audit
-    from bserkit.comparison import Comparison
+    from bserkit.comparison import Comparison, TextTable
     from bserkit.config import Settings
     from bserkit.corpus import Corpus
-    from bserkit.experiment import Checked, Evaluation
-    from bserkit.protocol import Fold
+    from bserkit.experiment import Evaluation
+    from bserkit.run import Prepared
+    from bserkit.tables import Page
 
 
 class ConsoleReporter:
@@ -75,9 +77,21 @@ class ConsoleReporter:
             self.say(f"{name}: {done} {unit} in {seconds:.1f} s ({done / max(1e-9, seconds):.1f}/s)")
 
 
-def show_findings(console: Console, settings: Settings, checked: Checked, folds: Sequence[Fold]) -> None:
+def show_findings(console: Console, settings: Settings, prepared: Prepared) -> None:
+    """Print what was found in the corpus, and what will be done with it."""
+    show_corpus(console, settings, prepared)
+    extraction = settings.extraction
+    tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
+    console.print(
+        f"{extraction.backbone.spec}{tuned} on {extraction.device} in {extraction.precision}; "
+        f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
+        markup=False,
+    )
+
+
+def show_corpus(console: Console, settings: Settings, prepared: Prepared) -> None:
     """Print what was found: files, hours, channels, speakers by labels, what is left out, and the folds."""
-    corpus, facts = checked.corpus, checked.facts
+    corpus, facts = prepared.corpus, prepared.checked.facts
     hours = sum(one.seconds for one in facts) / 3600
     rates = "/".join(f"{rate / 1000:g}" for rate in sorted({one.sample_rate for one in facts}))
     stereo = sum(one.stereo for one in facts)
@@ -93,19 +107,13 @@ def show_findings(console: Console, settings: Settings, checked: Checked, folds:
             console.print(f"  {one.item}: {one.reason}", markup=False)
         if len(corpus.skipped) > 8:
             console.print(f"  ... {len(corpus.skipped) - 8} more; all are in the run's skipped.csv")
-    for note in checked.notes:
+    for note in prepared.checked.notes:
         console.print(f"Note: {note}.", style="yellow", markup=False)
-    overlap = speaker_overlap(corpus, folds)
+    overlap = prepared.overlap
     sides = f"SPEAKERS ON BOTH SIDES of {len(overlap)}" if overlap else "no speaker on both sides of any"
-    console.print(f"Protocol {settings.protocol.spec}: {len(folds)} folds, {sides}", markup=False)
+    console.print(f"Protocol {settings.protocol.spec}: {len(prepared.folds)} folds, {sides}", markup=False)
     show_overlap(console, overlap)
-    extraction = settings.extraction
-    tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
-    console.print(
-        f"{extraction.backbone.spec}{tuned} on {extraction.device} in {extraction.precision}; "
-        f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
-        markup=False,
-    )
+    console.print(summary(prepared.audit), markup=False)
 
 
 def show_overlap(console: Console, overlap: Mapping[str, Sequence[str]]) -> None:
@@ -185,14 +193,32 @@ def _rows_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print runs beside one another, their differences, each speaker's UAR, and what to make of them."""
     for table in tables(comparison):
-        drawn = Table(title=escape(table.title), title_justify="left")
-        for column, name in enumerate(table.header):
-            drawn.add_column(name, justify="left" if column < table.names else "right")
-        for row in table.rows:
-            drawn.add_row(*map(escape, row))
-        console.print(drawn)
+        console.print(_drawn(table))
     for remark in remarks(comparison):
         console.print(remark, markup=False, style="yellow" if remark in comparison.notes else None)
+
+
+def show_page(console: Console, page: Page) -> None:
+    """Print the tables of a sweep, and what to make of them."""
+    for heading, written in page.sections:
+        console.print()
+        if heading:
+            console.rule(escape(heading), align="left")
+        for table in written:
+            # Above the table rather than in it, where a narrow table would break its title.
+            console.print(table.title, style="italic", markup=False)
+            console.print(_drawn(replace(table, title="")))
+    for remark in page.remarks:
+        console.print(remark, markup=False)
+
+
+def _drawn(table: TextTable) -> Table:
+    drawn = Table(title=escape(table.title) or None, title_justify="left")
+    for column, name in enumerate(table.header):
+        drawn.add_column(escape(name), justify="left" if column < table.names else "right")
+    for row in table.rows:
+        drawn.add_row(*map(escape, row))
+    return drawn
 
 
 def _show_intervals(console: Console, evaluation: Evaluation) -> None:

@@ -103,11 +103,12 @@ class Evaluation:
         _, confusions = speaker_confusions(self.speakers, self.labels, self.decisions(part), self.classes)
         return speaker_intervals(confusions)
 
-    def oracle_measures(self) -> Measures | None:
-        """Measure the oracle fusion, if there is one."""
+    def oracle_measures(self, part: str = FUSION) -> Measures | None:
+        """Measure the oracle fusion, or a transform as it is fused in it, if there is one."""
         if self.oracle is None:
             return None
-        return measure(self.labels, np.asarray(self.classes)[self.oracle.scores.argmax(axis=1)], self.classes)
+        scores = self.oracle.scores if part == FUSION else self.oracle.parts[part]
+        return measure(self.labels, np.asarray(self.classes)[scores.argmax(axis=1)], self.classes)
 
     def notes(self) -> list[str]:
         """Return each note once, with the folds that it is about."""

@@ -89,11 +89,16 @@ class FittedFuser(ABC):
 
 @dataclass(frozen=True)
 class OracleFusion:
-    """A fusion whose weights were searched on the evaluated items themselves: optimistic, and said to be so."""
+    """A fusion whose weights were searched on the evaluated items themselves: optimistic, and said to be so.
+
+    Attributes:
+        parts: ``(item, class)`` scores of each transform, where such are fused.
+    """
 
     weights: Mapping[str, float]
     scores: np.ndarray
     trials: Sequence[Trial] = field(default=())
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Fuser(Component):

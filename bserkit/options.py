@@ -28,10 +28,18 @@ def given_plugins(given: dict[str, Any]) -> Plugins:
     )
 
 
-def component_option(flag: str, kind: str, text: str) -> Callable[[Any], Any]:
-    """Return an option that names a component, whose name and parameters a shell completes."""
+def component_option(flag: str, kind: str, text: str, several: bool = False) -> Callable[[Any], Any]:
+    """Return an option that names a component, whose name and parameters a shell completes.
+
+    Args:
+        several: whether the option may be given more than once.
+    """
     return click.option(
-        flag, metavar="NAME[:KEY=VALUE,...]", shell_complete=complete_component(kind, given_plugins), help=text
+        flag,
+        metavar="NAME[:KEY=VALUE,...]",
+        multiple=several,
+        shell_complete=complete_component(kind, given_plugins),
+        help=text,
     )
 
 
@@ -56,13 +64,42 @@ def cache_option(command: Any) -> Any:
     )(command)
 
 
-def feature_options(command: Any) -> Any:
-    """Add the options of everything up to segment features."""
+def learning_options(command: Any, several: bool = False) -> Any:
+    """Add the options of everything behind segment features; ``several`` makes those of components repeatable."""
+    poolers, fusions = ("all four", "two-stage:tune=oracle, feature") if several else ("block-max", "two-stage")
+    options = [
+        component_option(
+            "--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]", several
+        ),
+        component_option(
+            "--pooler", "pooler", f"From an utterance's segments to one vector.  [default: {poolers}]", several
+        ),
+        component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]", several),
+        component_option("--fusion", "fusion", f"From channels to one decision.  [default: {fusions}]", several),
+        component_option(
+            "--protocol", "protocol", "loso, losgo:groups=N, predefined or file:path=CSV.  [default: loso]"
+        ),
+        click.option(
+            "--allow-speaker-overlap",
+            is_flag=True,
+            default=None,
+            help="Evaluate folds with a speaker both in training and in test too; the run is tagged with their names.",
+        ),
+        click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: bserkit]"),
+        click.option("--run-name", metavar="NAME", help="MLflow run name."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def feature_options(command: Any, several: bool = False) -> Any:
+    """Add the options of everything up to segment features; ``several`` makes those of components repeatable."""
     options = [
         component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear."),
-        component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]"),
-        component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]"),
-        component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]"),
+        component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]", several),
+        component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]", several),
+        component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]", several),
         click.option("--config", metavar="FILE", help="Read settings from a TOML file; options given here win."),
         click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
         click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.  [default: auto]"),
@@ -93,7 +130,15 @@ def given_store(asked: str | None) -> FeatureStore:
 
 def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, FeatureStore]:
     """Merge a configuration file below the options, and return the settings, the plugins and the store."""
-    from bserkit.config import read_config, resolve
+    from bserkit.config import resolve
+
+    values, loaded, store = given_values(given)
+    return resolve(values, loaded), loaded, store
+
+
+def given_values(given: dict[str, Any]) -> tuple[dict[str, Any], Plugins, FeatureStore]:
+    """Merge a configuration file below the options, not yet checked, and return the plugins and the store with it."""
+    from bserkit.config import read_config
 
     values = read_config(Path(given["config"])) if given.get("config") else {}
     values |= {key.replace("_", "-"): value for key, value in given.items() if value is not None and key != "config"}
@@ -101,4 +146,4 @@ def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, FeatureSto
         values.setdefault("plugins-dir", folders)
     loaded = given_plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
     show_failures(loaded)
-    return resolve(values, loaded), loaded, given_store(values.get("cache"))
+    return values, loaded, given_store(values.get("cache"))

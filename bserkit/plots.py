@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bserkit.experiment import Evaluation
+    from bserkit.metrics import Measures
 
 
-def confusion_figure(evaluation: Evaluation, parts: Sequence[str]) -> Figure:
-    """Draw the confusion matrices of some parts side by side: recall by row, with counts."""
+def confusion_figure(measured: Mapping[str, Measures]) -> Figure:
+    """Draw confusion matrices, by name, side by side: recall by row, with counts."""
     from matplotlib.figure import Figure
 
-    size = 1.4 + 0.62 * len(evaluation.classes)
-    columns = min(2, len(parts))
-    rows = -(-len(parts) // columns)
+    size = 1.4 + 0.62 * max(len(one.recall) for one in measured.values())
+    columns = min(2, len(measured))
+    rows = -(-len(measured) // columns)
     figure = Figure(figsize=(columns * size + 0.8, rows * size), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat[len(parts) :]:
+    for axes in grid.flat[len(measured) :]:
         axes.set_axis_off()
-    for part, axes in zip(parts, grid.flat, strict=False):
-        _draw_confusion(axes, evaluation.measures(part).confusion, evaluation.classes)
-        axes.set_title(f"{part}: UAR {evaluation.measures(part).uar:.3f}")
+    for (name, one), axes in zip(measured.items(), grid.flat, strict=False):
+        _draw_confusion(axes, one.confusion, list(one.recall))
+        axes.set_title(f"{name}: UAR {one.uar:.3f}")
     return figure
 
 

@@ -20,6 +20,21 @@ class Reporter(Protocol):
         """Open a stage of ``total`` units; the function that it gives counts those done."""
 
 
+class Numbered:
+    """Shows to another reporter what is said, behind a text such as ``3/8``."""
+
+    def __init__(self, reporter: Reporter, number: str) -> None:
+        self.reporter, self.number = reporter, number
+
+    def say(self, text: str) -> None:
+        """Show a finding or a notice."""
+        self.reporter.say(f"{self.number}{text}")
+
+    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage."""
+        return self.reporter.stage(f"{self.number}{name}", total, unit)
+
+
 class Silent:
     """Shows nothing."""
 

@@ -42,6 +42,9 @@ def overall_metrics(evaluation: Evaluation) -> dict[str, float]:
     if oracle and evaluation.oracle:
         metrics |= {f"{ORACLE}_{name}": value for name, value in oracle.overall().items()}
         metrics |= {f"{ORACLE}_weight/{name}": value for name, value in evaluation.oracle.weights.items()}
+        for part in evaluation.oracle.parts:
+            if fused := evaluation.oracle_measures(part):
+                metrics |= {f"{ORACLE}_{part}/{name}": value for name, value in fused.overall().items()}
         metrics |= {
             f"{ORACLE}_optimism_accuracy": oracle.accuracy - result.accuracy,
             f"{ORACLE}_optimism_uar": oracle.uar - result.uar,

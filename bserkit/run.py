@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from bserkit.audit import Audit, audit, markdown, summary
+from bserkit.audit import Audit, audit, markdown
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
@@ -31,15 +31,21 @@ from bserkit.tracking import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from bserkit.config import Settings
+    from bserkit.corpus import Corpus
     from bserkit.experiment import Checked, Evaluation
     from bserkit.extraction import Extraction
     from bserkit.finetune import Training
     from bserkit.fusion import Views
     from bserkit.plugins import Plugins
+    from bserkit.progress import Reporter
     from bserkit.protocol import Fold
     from bserkit.store import FeatureStore
+
+    #: What makes the features of all items, or of each fold by its number, in the run that it is given.
+    Features: TypeAlias = Callable[[TrackedRun], Views | Callable[[int], Views]]
 
 #: Libraries whose versions can move a number.
 _LIBRARIES = ("bserkit", "torch", "torchaudio", "torchvision", "scikit-learn", "numpy", "soundfile", "mlflow")
@@ -59,6 +65,25 @@ class RunResult:
     overlap: Mapping[str, Sequence[str]]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus that was checked, audited and split.
+
+    Attributes:
+        overlap: by fold, the speakers that are both in training and in test.
+    """
+
+    checked: Checked
+    folds: Sequence[Fold]
+    audit: Audit
+    overlap: Mapping[str, Sequence[str]]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The usable utterances."""
+        return self.checked.corpus
+
+
 def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> RunResult:
     """Do one run.
 
@@ -68,27 +93,33 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     """
     settings = with_data(settings, plugins, store, reporter)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
-    weights = settings.extraction.backbone.weights_digest()
-    folds_digest = settings.protocol.digest()
-    checked, folds = prepare(settings, store, reporter)
-    learn = _planned_features(settings, checked, folds, store, reporter)
-    show_findings(reporter.console, settings, checked, folds)
-    audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
-    reporter.say(summary(audited))
-    name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
-    parameters = settings.flat() | {"backbone.weights_digest": weights}
-    parameters |= {"protocol.digest": folds_digest} if folds_digest else {}
-    overlap = speaker_overlap(checked.corpus, folds)
-    tags = _tags(settings, plugins, checked)
-    tags |= {"speaker_overlap": describe_overlap(overlap)[:5000]} if overlap else {}
-    with tracked_run(settings.experiment, name, parameters, tags) as tracked:
-        _log_inputs(tracked, settings, checked, folds, audited)
-        evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
-        _log_results(tracked, evaluation, checked)
-        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, overlap)
+    settings.extraction.backbone.weights_digest()
+    settings.protocol.digest()
+    prepared = prepare(settings, store, reporter)
+    features = planned_features(settings, prepared, store, reporter)
+    show_findings(reporter.console, settings, prepared)
+    name = settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
+    with tracked_run(settings.experiment, name, parameters(settings), tags(settings, plugins, prepared)) as tracked:
+        evaluation = evaluate_and_log(tracked, settings, prepared, features, reporter)
+        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, prepared.overlap)
 
 
-def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> Settings:
+def evaluate_and_log(
+    tracked: TrackedRun,
+    settings: Settings,
+    prepared: Prepared,
+    features: Features,
+    reporter: Reporter,
+) -> Evaluation:
+    """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
+    tracked.log_text("config.toml", settings.to_toml())
+    log_corpus(tracked, prepared)
+    evaluation = evaluate(features(tracked), prepared.folds, settings.fusion, settings.classifier, reporter)
+    _log_results(tracked, evaluation, prepared.corpus)
+    return evaluation
+
+
+def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Reporter) -> Settings:
     """Return the settings with the demonstration corpus where no data is named, saying that it is one."""
     if settings.data:
         return settings
@@ -102,20 +133,21 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
     return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"), found_reader=False)
 
 
-def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) -> tuple[Checked, list[Fold]]:
-    """Read and check the corpus, and split it."""
+def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prepared:
+    """Read and check the corpus, split it, and look for what could fool the numbers."""
     assert settings.data is not None  # noqa: S101
     assert settings.corpus is not None  # noqa: S101
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
-    return checked, split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
+    folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
+    audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
+    return Prepared(checked, folds, audited, speaker_overlap(checked.corpus, folds))
 
 
-def _planned_features(
-    settings: Settings, checked: Checked, folds: Sequence[Fold], store: FeatureStore, reporter: ConsoleReporter
-) -> Callable[[TrackedRun], Views | Callable[[int], Views]]:
+def planned_features(settings: Settings, prepared: Prepared, store: FeatureStore, reporter: Reporter) -> Features:
     """Find out whether the features can be made, and return what makes them, in the run that it is given."""
-    utterances, extraction = checked.corpus.utterances, settings.extraction
+    checked, folds, extraction = prepared.checked, prepared.folds, settings.extraction
+    utterances = checked.corpus.utterances
     if settings.finetune is None:
         work = pending(utterances, checked.digests, extraction, store)
 
@@ -143,7 +175,7 @@ def _planned_features(
 
 
 def _fine_tune(
-    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: ConsoleReporter
+    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: Reporter
 ) -> list[Extraction]:
     """Fine-tune every fold's and channel's network, a nested run each, and return how each makes its features."""
     from bserkit.training import train
@@ -178,40 +210,53 @@ def _fine_tune(
     return made
 
 
-def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, str]:
+def parameters(settings: Settings) -> dict[str, str]:
+    """Return a run's parameters under the names that MLflow shows, the digests of its weights and folds among them."""
+    found = settings.flat() | {"backbone.weights_digest": settings.extraction.backbone.weights_digest()}
+    folds_digest = settings.protocol.digest()
+    return found | {"protocol.digest": folds_digest} if folds_digest else found
+
+
+def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, str]:
+    """Return a run's tags: versions, the machine, where each component came from, what a reader must know."""
     videos = ("av",) if find_spec("av") else ()
-    tags = {f"version.{name}": version(name) for name in (*_LIBRARIES, *videos)}
-    tags |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    found = {f"version.{name}": version(name) for name in (*_LIBRARIES, *videos)}
+    found |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for component in settings.components():
         source = plugins.source_of(component)
-        tags[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
-    return tags | {"notes": "; ".join(checked.notes)} if checked.notes else tags
+        found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
+    if prepared.checked.notes:
+        found["notes"] = "; ".join(prepared.checked.notes)
+    if prepared.overlap:
+        found["speaker_overlap"] = describe_overlap(prepared.overlap)[:5000]
+    return found
 
 
-def _log_inputs(tracked: TrackedRun, settings: Settings, checked: Checked, folds: list[Fold], audited: Audit) -> None:
-    corpus = checked.corpus
-    tracked.log_text("config.toml", settings.to_toml())
-    tracked.log_dataset(corpus.reader.name, corpus.fingerprint(checked.digests), str(corpus.root))
-    tracked.tag("corpus.fingerprint", corpus.fingerprint(checked.digests))
-    tracked.log_text("folds.csv", csv_text(fold_rows(corpus, folds)))
+def log_corpus(tracked: TrackedRun, prepared: Prepared) -> None:
+    """Log the corpus by its content, what was left out of it, what could fool the numbers, and the folds."""
+    audited = prepared.audit
+    corpus, fingerprint = prepared.corpus, prepared.corpus.fingerprint(prepared.checked.digests)
+    tracked.log_dataset(corpus.reader.name, fingerprint, str(corpus.root))
+    tracked.tag("corpus.fingerprint", fingerprint)
+    tracked.log_text("folds.csv", csv_text(fold_rows(corpus, prepared.folds)))
     tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)} | audited.metrics())
     tracked.log_text("audit.md", markdown(audited))
     if corpus.skipped:
         tracked.log_text("skipped.csv", csv_text([{"item": one.item, "reason": one.reason} for one in corpus.skipped]))
 
 
-def _log_results(tracked: TrackedRun, evaluation: Evaluation, checked: Checked) -> None:
+def _log_results(tracked: TrackedRun, evaluation: Evaluation, corpus: Corpus) -> None:
     from bserkit.plots import confusion_figure, fusion_search_figure
 
     tracked.log_metrics(overall_metrics(evaluation))
     for fold in range(len(evaluation.outcomes)):
         tracked.log_metrics(fold_metrics(evaluation, fold), step=fold)
     tracked.log_text("results.csv", csv_text(result_rows(evaluation)))
-    tracked.log_text("predictions.csv", csv_text(prediction_rows(evaluation, checked.corpus)))
+    tracked.log_text("predictions.csv", csv_text(prediction_rows(evaluation, corpus)))
     tracked.log_text("confusion.csv", csv_text(confusion_rows(evaluation)))
-    tracked.log_figure("confusion.png", confusion_figure(evaluation, [FUSION]))
+    tracked.log_figure("confusion.png", confusion_figure({FUSION: evaluation.measures()}))
     if others := [part for part in evaluation.scores if part != FUSION]:
-        tracked.log_figure("confusion_parts.png", confusion_figure(evaluation, others))
+        tracked.log_figure("confusion_parts.png", confusion_figure({one: evaluation.measures(one) for one in others}))
     if rows := search_rows(evaluation):
         tracked.log_text("fusion_search.csv", csv_text(rows))
     if curves := search_curves(evaluation):

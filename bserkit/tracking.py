@@ -9,9 +9,9 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 LOCAL_FOLDER = Path("mlruns")
 _HOST_TAG, _PROCESS_TAG, _ENDED_TAG = "bserkit.host", "bserkit.process", "bserkit.ended"
 #: What an MLflow run is, where it is no ordinary run: those have no such tag.
-_KIND_TAG, _COMPARISON, _NETWORK = "bserkit.kind", "comparison", "network"
+_KIND_TAG, _COMPARISON, _NETWORK, _SWEEP = "bserkit.kind", "comparison", "network", "sweep"
+#: What a run of a sweep was made of, and the sweep that it was made in before it was taken over.
+IDENTITY_TAG, _MADE_IN_TAG = "bserkit.identity", "bserkit.made_in"
+_PARENT_TAG = "mlflow.parentRunId"
 
 
 def tracking_uri() -> str:
@@ -46,6 +49,7 @@ class TrackedRun:
         self.client = client
         self.run_id = run_id
         self.experiment_id = experiment_id
+        self.outcome = ("FINISHED", "done")
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers; those that are not numbers are left out."""
@@ -79,12 +83,40 @@ class TrackedRun:
         """Set a tag."""
         self.client.set_tag(self.run_id, name, value)
 
+    def fail(self, reason: str) -> None:
+        """Have the run marked failed at its end, although it goes on to it."""
+        self.outcome = ("FAILED", reason)
+
     @contextmanager
-    def child(self, run_name: str, parameters: Mapping[str, str]) -> Iterator[TrackedRun]:
-        """Open a run nested in this one; it ends as this one would."""
-        parent = {"mlflow.parentRunId": self.run_id, _KIND_TAG: _NETWORK}
-        with _ending(_create(self.client, self.experiment_id, run_name, parameters, parent)) as run:
+    def nested(self, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> Iterator[TrackedRun]:
+        """Open an ordinary run below this one; it ends as this one would."""
+        parent = {_PARENT_TAG: self.run_id}
+        with _ending(_create(self.client, self.experiment_id, run_name, parameters, parent | dict(tags))) as run:
             yield run
+
+    def child(self, run_name: str, parameters: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
+        """Open the run of a network below this one; looking for runs passes it by."""
+        return self.nested(run_name, parameters, {_KIND_TAG: _NETWORK})
+
+    def take_over(self, identities: Collection[str]) -> dict[str, str]:
+        """Move below this sweep the finished runs of broken-off sweeps that are of the given identities.
+
+        Returns each one's run id by its identity. A sweep that finished keeps its runs.
+        """
+        broken = {
+            run.info.run_id
+            for run in _search(self.client, self.experiment_id, f"tags.`{_KIND_TAG}` = '{_SWEEP}'")
+            if run.info.status in {"KILLED", "FAILED"}
+        }
+        made = f"attributes.status = 'FINISHED' and tags.`{IDENTITY_TAG}` != ''"
+        taken: dict[str, str] = {}
+        for run in list(_search(self.client, self.experiment_id, made)):
+            identity, parent = run.data.tags[IDENTITY_TAG], run.data.tags.get(_PARENT_TAG)
+            if parent in broken and identity in identities and identity not in taken:
+                self.client.set_tag(run.info.run_id, _MADE_IN_TAG, parent)
+                self.client.set_tag(run.info.run_id, _PARENT_TAG, self.run_id)
+                taken[identity] = run.info.run_id
+        return taken
 
 
 @contextmanager
@@ -100,6 +132,17 @@ def tracked_run(
         yield run
 
 
+def tracked_sweep(
+    experiment: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]
+) -> AbstractContextManager[TrackedRun]:
+    """Open the run below which a sweep's runs go; looking for runs passes it by, but not those below it.
+
+    Raises:
+        BserkitError: the tracking store cannot be used.
+    """
+    return tracked_run(experiment, run_name, parameters, {_KIND_TAG: _SWEEP, **tags})
+
+
 @contextmanager
 def _ending(run: TrackedRun) -> Iterator[TrackedRun]:
     """Mark a run finished at the end, or failed or killed with the reason."""
@@ -111,7 +154,7 @@ def _ending(run: TrackedRun) -> Iterator[TrackedRun]:
     except BaseException as error:
         _end(run, "FAILED", f"{type(error).__name__}: {error}")
         raise
-    _end(run, "FINISHED", "done")
+    _end(run, *run.outcome)
 
 
 def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> TrackedRun:
@@ -229,13 +272,14 @@ def _alive(process: int) -> bool:
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A finished run as MLflow keeps it."""
+    """A finished run as MLflow keeps it; of a metric with several steps, the last."""
 
     run_id: str
     name: str
     experiment: str
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def find_run(reference: str, experiment: str) -> KeptRun:
@@ -337,7 +381,7 @@ def _run_of_id(client: MlflowClient, run_id: str) -> Run:
 
 
 def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
-    """Find the runs of an experiment, comparisons left out, page by page."""
+    """Find the ordinary runs of an experiment, page by page."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
         known = [one.name for one in client.search_experiments()]
@@ -345,10 +389,17 @@ def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
             f"There is no experiment {experiment!r} at {tracking_uri()}{nearest(experiment, known)}. "
             f"Known: {', '.join(known)}. Choose with --experiment NAME."
         )
+    yield from (run for run in _search(client, found.experiment_id, "", order) if _KIND_TAG not in run.data.tags)
+
+
+def _search(
+    client: MlflowClient, experiment_id: str, wanted: str, order: str = "attributes.start_time ASC"
+) -> Iterator[Run]:
+    """Find the runs of an experiment that a filter of MLflow's wants, page by page."""
     token = None
     while True:
-        page = client.search_runs([found.experiment_id], order_by=[order], max_results=200, page_token=token)
-        yield from (run for run in page if _KIND_TAG not in run.data.tags)
+        page = client.search_runs([experiment_id], wanted, order_by=[order], max_results=200, page_token=token)
+        yield from page
         token = page.token
         if not token:
             return
@@ -367,7 +418,10 @@ def _finished(client: MlflowClient, run: Run) -> KeptRun:
             "Its numbers would be of a part of the items, if any."
         )
     experiment = client.get_experiment(run.info.experiment_id).name
-    return KeptRun(run.info.run_id, run.info.run_name, experiment, dict(run.data.params), dict(run.data.tags))
+    kept = run.data
+    return KeptRun(
+        run.info.run_id, run.info.run_name, experiment, dict(kept.params), dict(kept.tags), dict(kept.metrics)
+    )
 
 
 def ui_command(port: int) -> list[str]:

@@ -70,7 +70,8 @@ class TwoStage(Fuser):
         for channel in scores:
             channels_of.setdefault(transforms[channel], []).append(channel)
         weights, trials = self._search(scores, channels_of, labels, classes)
-        return OracleFusion(weights, _fuse(scores, weights, channels_of)[1], trials)
+        parts, fused = _fuse(scores, weights, channels_of)
+        return OracleFusion(weights, fused, trials, parts)
 
     def _search(
         self,

@@ -54,6 +54,7 @@ def completions(*words):
         ["--version"],
         ["run", "--help"],
         ["extract", "--help"],
+        ["sweep", "--help"],
         ["compare", "--help"],
         ["components"],
         ["plugins"],
@@ -78,6 +79,7 @@ def test_looking_at_the_cache_imports_nothing_heavy(tmp_path):
         ("bserkit run --pooler block-m", "plain,block-max"),
         ("bserkit run --pooler block-max:bl", "plain,block-max:blocks="),
         ("bserkit run --backbone alexnet:la", "plain,alexnet:layer="),
+        ("bserkit sweep --pooler block-max --pooler block-a", "plain,block-avg"),
     ],
 )
 def test_completion_imports_nothing_heavy(line, expected, tmp_path):

@@ -9,6 +9,7 @@ from bserkit.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.experiment import FUSION, evaluate
 from bserkit.progress import Silent
 from bserkit.protocol import Fold
+from bserkit.record import overall_metrics
 from bserkit.speakers import speaker_groups
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
@@ -41,6 +42,21 @@ def test_the_oracle_changes_no_honest_number():
         np.testing.assert_array_equal(scores, oracle.scores[part])
     assert honest.oracle is None
     assert oracle.oracle_measures().accuracy >= oracle.measures().accuracy
+
+
+def test_each_stage_of_the_oracle_is_measured_at_the_weights_that_it_found():
+    views = corpus()
+    result = run(views, TwoStage(tune="oracle"))
+    weights = result.oracle.weights
+    assert list(result.oracle.parts) == ["lr", "ms"]
+    for part, channels in (("lr", ("left", "right")), ("ms", ("mid", "side"))):
+        fused = sum(weights[channel] * result.scores[channel] for channel in channels)
+        np.testing.assert_allclose(result.oracle.parts[part], fused)
+        right = np.array(views.classes)[fused.argmax(axis=1)] == views.labels
+        assert result.oracle_measures(part).accuracy == pytest.approx(right.mean())
+        assert overall_metrics(result)[f"oracle_{part}/accuracy"] == pytest.approx(right.mean())
+    fused = sum(weights[part] * scores for part, scores in result.oracle.parts.items())
+    np.testing.assert_allclose(result.oracle.scores, fused)
 
 
 @pytest.mark.parametrize("fuser", FUSERS, ids=lambda fuser: fuser.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import mlflow
 import pytest
 
-from bserkit.errors import BserkitError
-from bserkit.tracking import tracked_run
+from bserkit.errors import BserkitError, UsageError
+from bserkit.tracking import IDENTITY_TAG, find_run, tracked_run, tracked_sweep
 
 
 @pytest.fixture
@@ -41,3 +41,66 @@ def test_a_store_that_cannot_make_an_experiment_says_why(monkeypatch):
     monkeypatch.setattr(mlflow.MlflowClient, "create_experiment", refuse)
     with pytest.raises(BserkitError, match="cannot be used: disk is full"), tracked_run("new", "ours", {}, {}):
         pass
+
+
+@pytest.fixture(scope="module")
+def _shared_store(tmp_path_factory):
+    """A store that tests share, an experiment each: it takes seconds to make one."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("store")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        monkeypatch.chdir(folder)
+        yield
+
+
+def sweep_of(experiment, *identities, broken=None):
+    """Make a sweep with a finished run of each identity and one that failed, and return its id and theirs."""
+    made = {}
+    try:
+        with tracked_sweep(experiment, "sweep", {}, {}) as sweep:
+            for identity in identities:
+                with sweep.nested(identity, {}, {IDENTITY_TAG: identity}) as run:
+                    made[identity] = run.run_id
+            with pytest.raises(ValueError, match="no"), sweep.nested("bad", {}, {IDENTITY_TAG: "bad"}):
+                raise ValueError("no")
+            if broken:
+                raise broken
+    except (KeyboardInterrupt, ValueError):
+        pass
+    return sweep.run_id, made
+
+
+def taken_over(experiment, *identities):
+    with tracked_sweep(experiment, "sweep", {}, {}) as sweep:
+        return sweep, sweep.take_over(identities)
+
+
+@pytest.mark.usefixtures("_shared_store")
+@pytest.mark.parametrize("broken", [KeyboardInterrupt(), ValueError("no")], ids=["killed", "failed"])
+def test_a_sweep_takes_over_what_a_broken_off_one_finished_and_nothing_else(broken):
+    experiment = type(broken).__name__
+    old, made = sweep_of(experiment, "a", "b", broken=broken)
+    sweep, taken = taken_over(experiment, "a", "bad", "c")
+    assert taken == {"a": made["a"]}
+    tags = {name: find_run(run, experiment).tags for name, run in made.items()}
+    assert (tags["a"]["mlflow.parentRunId"], tags["a"]["bserkit.made_in"]) == (sweep.run_id, old)
+    assert tags["b"]["mlflow.parentRunId"] == old
+    # It belongs to a sweep that finished now.
+    assert taken_over(experiment, "a")[1] == {}
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_a_sweep_that_finished_keeps_its_runs_and_is_no_run_to_look_for_but_they_are():
+    sweep, made = sweep_of("finished", "a")
+    assert taken_over("finished", "a")[1] == {}
+    assert find_run("a", "finished").run_id == made["a"]
+    with pytest.raises(UsageError, match="is a sweep: it has no predictions"):
+        find_run(sweep, "finished")
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_a_run_can_end_as_failed_although_it_goes_on_to_its_end():
+    with tracked_run("ours", "one", {}, {}) as run:
+        run.fail("1 of 2")
+    kept = run.client.get_run(run.run_id)
+    assert (kept.info.status, kept.data.tags["bserkit.ended"]) == ("FAILED", "1 of 2")
