@@ -43,8 +43,8 @@ DEFAULT_GRID: Mapping[str, Sequence[str]] = {
     "pooler": ("block-max", "block-avg", "global-max", "global-avg"),
     "fusion": ("two-stage:tune=oracle", "feature"),
 }
-#: How ``--finetune`` spells that the backbone stays as it is.
-_NOT_TUNED = "none"
+#: How ``--finetune`` spells that the backbone stays as it is, and what it then is.
+_NOT_TUNED, _FROZEN = "none", "frozen"
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,10 @@ def combinations(
         if twin := next((other for other in made[:index] if other.settings == one.settings), None):
             what = f"The reference {one.name}" if one.reference else "A combination"
             raise UsageError(f"{what} is the same as {twin.name}: {one.settings.command()}. Give each once.")
+        if one.name in {other.name for other in made[:index]}:
+            raise UsageError(
+                f"Two are named {one.name!r}. Name one in its file, such as run-name = {one.name + ' 2'!r}."
+            )
     return made
 
 
@@ -164,7 +168,7 @@ def _by_axis(settings: Settings, write: Callable[[Component], str]) -> dict[str,
     for component in settings.components():
         if component.kind in written:
             written[component.kind].append(write(component))
-    return {axis: ",".join(words) or _NOT_TUNED for axis, words in written.items()}
+    return {axis: ",".join(words) or _FROZEN for axis, words in written.items()}
 
 
 def _reference(path: Path, first: Mapping[str, Any], base: Settings, plugins: Plugins) -> Combination:
@@ -285,7 +289,10 @@ def _grid_parameters(planned: Sequence[Combination]) -> dict[str, str]:
     rows = {axis: " ".join(dict.fromkeys(_spelt(one.settings)[axis] for one in grid)) for axis in AXES}
     flat = grid[0].settings.flat()
     rows |= {key: flat[key] for key in ("data", "corpus", "protocol", "device", "precision", "seed", "mono")}
-    return rows | {f"reference.{one.name}": one.settings.command() for one in planned if one.reference}
+    references = [one for one in planned if one.reference]
+    return rows | {
+        f"reference.{number}": f"{one.name}: {one.settings.command()}" for number, one in enumerate(references, start=1)
+    }
 
 
 def _run_all(

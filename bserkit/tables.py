@@ -117,7 +117,8 @@ def page(outcomes: Sequence[Outcome], chosen: Outcome | None) -> Page:
         blocks.setdefault(tuple(one.stages[stage] for stage in _BLOCK), []).append(one)
     differing = [position for position, names in enumerate(zip(*blocks, strict=True)) if len(set(names)) > 1]
     sections = [
-        (", ".join(stages[position] for position in differing), _block(members)) for stages, members in blocks.items()
+        (", ".join(f"{_BLOCK[position]} {stages[position]}" for position in differing), _block(members))
+        for stages, members in blocks.items()
     ]
     every = ("All combinations" * (len(blocks) > 1), [_overview(outcomes)])
     if chosen is None:
@@ -207,19 +208,17 @@ def _score_level_table(outcomes: Sequence[Outcome]) -> TextTable:
     oracle = any(one.number("uar", oracle=True) is not None for one in outcomes)
     header = [*names, "fused", "weight", *_WORDS.values()]
     header += [f"oracle {word}" for word in ("weight", *_WORDS.values())] * oracle
-    header += [f"optimism, {word}" for word in _WORDS.values()] * oracle
     rows = []
     for one in outcomes:
         searched = {name: [one.run.metrics[key]] for name, key in _oracle_weights(one).items()}
         for stage in _stages(one):
             row = [*naming(one), ", ".join(stage.channels), _weight(stage, one.weights), *_numbers(one, stage.part)]
             if oracle:
-                row += [_weight(stage, searched), *_numbers(one, stage.part, oracle=True)]
-                row += [_optimism(one, stage.part, name) for name in _WORDS]
+                row += [_weight(stage, searched), *(_oracle(one, stage.part, name) for name in _WORDS)]
             rows.append(row)
     title = "Table 6. Score-level fusion (%)"
     if oracle:
-        title += "; the oracle's weights are searched on the evaluated items, as in the paper: not a result"
+        title += ". The oracle's weights are searched on the evaluated items, as in the paper: no result (optimism)"
     return TextTable(title, header, rows, names=len(names) + 1)
 
 
@@ -370,13 +369,20 @@ def _fuser(outcome: Outcome) -> str:
     return outcome.stages["fusion"].partition(":")[0]
 
 
-def _numbers(outcome: Outcome, part: str, oracle: bool = False) -> list[str]:
-    return [_percent(outcome.number(name, part, oracle)) for name in _WORDS]
+def _numbers(outcome: Outcome, part: str) -> list[str]:
+    return [_percent(outcome.number(name, part)) for name in _WORDS]
+
+
+def _oracle(outcome: Outcome, part: str, name: str) -> str:
+    """Spell a measure of the oracle, with its optimism in brackets."""
+    searched = outcome.number(name, part, oracle=True)
+    return "" if searched is None else f"{_percent(searched)} ({_optimism(outcome, part, name)})"
 
 
 def _optimism(outcome: Outcome, part: str, name: str) -> str:
     searched, honest = outcome.number(name, part, oracle=True), outcome.number(name, part)
-    return "" if searched is None or honest is None else f"{100 * (searched - honest):+.2f}"
+    # Rounded first, and zero added, so that nothing is spelt -0.00.
+    return "" if searched is None or honest is None else f"{round(100 * (searched - honest), 2) + 0.0:+.2f}"
 
 
 def _percent(share: float | None) -> str:

@@ -217,16 +217,12 @@ def _store() -> Iterator[MlflowClient]:
 def _create(
     client: MlflowClient, experiment_id: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]
 ) -> TrackedRun:
-    """Create a run that names its process, so that its vanishing is noticed."""
-    from mlflow.entities import Param, RunTag
+    """Create a run that names its process from the beginning, so that its vanishing is noticed."""
+    from mlflow.entities import Param
 
-    info = client.create_run(experiment_id, run_name=run_name).info
     own = {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid())}
-    client.log_batch(
-        info.run_id,
-        params=[Param(name, value) for name, value in parameters.items()],
-        tags=[RunTag(name, value) for name, value in (own | dict(tags)).items()],
-    )
+    info = client.create_run(experiment_id, tags=own | dict(tags), run_name=run_name).info
+    client.log_batch(info.run_id, params=[Param(name, value) for name, value in parameters.items()])
     return TrackedRun(client, info.run_id, experiment_id)
 
 

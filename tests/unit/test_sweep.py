@@ -87,7 +87,7 @@ def test_a_setting_of_the_configuration_file_is_an_axis_of_one():
 
 def test_fine_tuning_can_be_swept_against_none():
     made = planned({"finetune": ("none", "sgd:epochs=2"), "pooler": ("block-max",), "fusion": ("mean",)})
-    assert [one.name for one in made] == ["none", "sgd"]
+    assert [one.name for one in made] == ["frozen", "sgd"]
     assert made[0].settings.finetune is None
     assert made[1].settings.finetune.epochs == 2
 
@@ -125,6 +125,12 @@ def test_a_reference_on_other_folds_is_refused(reference):
 def test_a_reference_that_is_in_the_grid_is_refused(reference):
     said = refusal({"pooler": ("block-max", "global-max")}, [reference('pooler = "block-max:blocks=2"\n')])
     assert "The reference mono is the same as block-max two-stage: bserkit run" in said
+
+
+def test_two_references_of_one_name_are_refused_with_how_to_name_them(reference, tmp_path):
+    (tmp_path / "other").mkdir()
+    paths = [reference('channels = "mono"\n'), reference('channels = "ms"\n', "other/mono.toml")]
+    assert "Two are named 'mono'. Name one in its file, such as run-name = 'mono 2'." in refusal({}, paths)
 
 
 def test_the_same_component_twice_is_refused():

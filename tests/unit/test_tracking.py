@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import mlflow
 import pytest
 
@@ -104,3 +106,18 @@ def test_a_run_can_end_as_failed_although_it_goes_on_to_its_end():
         run.fail("1 of 2")
     kept = run.client.get_run(run.run_id)
     assert (kept.info.status, kept.data.tags["bserkit.ended"]) == ("FAILED", "1 of 2")
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_a_run_names_its_process_before_anything_else_can_go_wrong(monkeypatch):
+    def die(client, run_id, **given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", die)
+    with pytest.raises(KeyboardInterrupt), tracked_run("died", "one", {"a": "1"}, {}):
+        pass
+    monkeypatch.undo()
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("died").experiment_id])
+    assert run.info.status == "RUNNING"
+    assert run.data.tags["bserkit.process"] == str(os.getpid())
