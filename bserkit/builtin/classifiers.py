@@ -51,7 +51,7 @@ class PcaSvm(Classifier):
 
     name = "pca-svm"
     components: float = Field(
-        0.95,
+        0.99,
         gt=0,
         description="below 1 the share of the training items' variance that the components keep, "
         "from 1 on how many, at most all",

@@ -78,7 +78,7 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
         c: as of ``LinearSVM``.
     """
 
-    def __init__(self, components: float = 0.95, c: float | Literal["search"] = 1.0) -> None:
+    def __init__(self, components: float = 0.99, c: float | Literal["search"] = 1.0) -> None:
         self.components = components
         self.c = c
 
