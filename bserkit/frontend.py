@@ -34,3 +34,10 @@ class Frontend(Component):
 
         Each channel must come out as it would alone, since features are kept channel by channel.
         """
+
+    def spectrogram(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor | None:
+        """Turn ``(channel, time)`` into ``(channel, mel, frame)`` for people to look at, or None: there is no picture.
+
+        Nothing is learned from it. Low bands come first; larger values are louder.
+        """
+        return None

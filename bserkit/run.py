@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
+from bserkit.example import channel_example
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
 from bserkit.finetune import trainings
@@ -71,6 +72,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
         _log_inputs(tracked, settings, checked, folds)
         evaluation = evaluate(learn(tracked), folds, settings.fusion, settings.classifier, reporter)
         _log_results(tracked, evaluation, checked)
+        _log_example(tracked, settings.extraction, checked)
         return RunResult(evaluation, tracked.run_id, tracked.experiment_id)
 
 
@@ -198,7 +200,15 @@ def _log_results(tracked: TrackedRun, evaluation: Evaluation, checked: Checked) 
         tracked.log_figure("confusion_parts.png", confusion_figure(evaluation, others))
     if rows := search_rows(evaluation):
         tracked.log_text("fusion_search.csv", csv_text(rows))
-    if curves := search_curves(evaluation):
+    if curves := search_curves(rows):
         tracked.log_figure("fusion_search.png", fusion_search_figure(curves, "score"))
     if notes := evaluation.notes():
         tracked.tag("fusion.notes", "; ".join(notes))
+
+
+def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked) -> None:
+    from bserkit.plots import channels_figure
+
+    if example := channel_example(extraction, checked):
+        tracked.log_figure("channels.png", channels_figure(example))
+        tracked.log_text("channels.csv", csv_text(example.rows()))
