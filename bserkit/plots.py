@@ -129,7 +129,7 @@ def fusion_search_figure(searches: Mapping[str, Sequence[SearchPoint]], metric: 
             folds.setdefault(point.fold, []).append(point)
         oracle = folds.pop(ORACLE, [])
         for index, own in enumerate(folds.values()):
-            _draw_search(axes, own, "a fold" if not index else "_", color=_ACCENT, alpha=0.35, linewidth=0.8)
+            _draw_search(axes, own, "a fold" if not index else "_", color=_ACCENT, alpha=0.5, linewidth=0.8)
         if means := mean_scores(points):
             axes.plot(*zip(*means, strict=True), color=_ACCENT, linewidth=2.5, label="mean of folds")
         if oracle:
@@ -137,8 +137,8 @@ def fusion_search_figure(searches: Mapping[str, Sequence[SearchPoint]], metric: 
         axes.set_xlabel(f"weight of {_plain(stage)}")
         axes.yaxis.set_major_locator(MaxNLocator(5))
         _calm(axes)
-    grid[0, 0].set_ylabel(f"{metric} on the items searched on")
-    grid[0, -1].legend(fontsize=8, frameon=False)
+    grid[0, 0].set_ylabel(f"{metric} in the search")
+    _legend(figure, grid[0, 0])
     return figure
 
 
@@ -174,7 +174,7 @@ def training_figure(networks: Sequence[Mapping[str, Sequence[tuple[int, float]]]
         _calm(axes)
     grid[1].set_xlabel("epoch")
     grid[1].set_ylim(0, 1)
-    grid[0].legend(fontsize=8, frameon=False)
+    _legend(figure, grid[0])
     return figure
 
 
@@ -202,6 +202,11 @@ def channels_figure(example: Example) -> Figure:
     grid[-1, 0].set_xlabel("seconds")
     figure.colorbar(image, ax=grid.ravel().tolist(), label="log power", pad=0.01)
     return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
 
 
 def _calm(axes: Axes) -> None:

@@ -66,13 +66,18 @@ class ShadedTable:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what it shows in words and numbers: an SVG element, or the address of an image in itself."""
+    """A picture with what it shows in words and numbers: an SVG element, or an image as an address that holds it.
+
+    Attributes:
+        table: the numbers behind it, if they stand nowhere else.
+    """
 
     kind: ClassVar[str] = "picture"
     title: str
     text: str
     svg: str = ""
     address: str = ""
+    table: TextTable | ShadedTable | None = None
 
 
 @dataclass(frozen=True)
@@ -210,12 +215,11 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 
 def _headline(facts: _Facts) -> list[tuple[str, str, str]]:
-    without = chance(facts.fusion.labels, facts.fusion.classes)
+    without, intervals = chance(facts.fusion.labels, facts.fusion.classes), facts.intervals()
     beside = {"uar": f"chance {without.uar:.3f}", "accuracy": f"always {without.majority}: {without.accuracy:.3f}"}
     return [
-        (_MEASURES[name], f"{one.value:.3f}", "; ".join(filter(None, [_bounds(one), beside.get(name, "")])))
-        for name in _MEASURES
-        for one in [facts.intervals()[name]]
+        (words, f"{intervals[name].value:.3f}", "; ".join(filter(None, [_bounds(intervals[name]), beside.get(name)])))
+        for name, words in _MEASURES.items()
     ]
 
 
@@ -224,25 +228,26 @@ def _bounds(one: Interval) -> str:
 
 
 def _result(facts: _Facts) -> Section:
-    fusion, uar = facts.fusion, facts.intervals()["uar"]
+    fusion = facts.fusion
     speakers = sorted(set(fusion.speakers.tolist()))
     without = chance(fusion.labels, fusion.classes)
-    said = ", ".join(f"{_MEASURES[name]} {one}" for name, one in facts.intervals().items())
+    intervals = facts.intervals()
+    said = ", ".join(f"{words} {intervals[name]}" for name, words in _MEASURES.items())
     paragraphs = [
-        f"{len(fusion.items)} utterances of {_count(len(speakers), 'speaker')} were sorted into "
-        f"{len(fusion.classes)} emotions by what was learned from the other side of each of "
-        f"{_count(len(facts.folds), 'fold')}. The fusion of all channels reached {said}; brackets hold 95% intervals "
+        f"Each of {len(fusion.items)} utterances of {_count(len(speakers), 'speaker')} was given one of "
+        f"{len(fusion.classes)} emotions by what was learned from the training side of its fold "
+        f"({_count(len(facts.folds), 'fold')}). The fusion of all channels reached {said}; brackets hold 95% intervals "
         "over speakers. UAR, the recall averaged over the emotions, is the number to look at where some emotions are "
         "more frequent than others.",
         f"Without listening, guessing reaches a UAR of {without.uar:.3f}, and always deciding for "
-        f"{without.majority} an accuracy of {without.accuracy:.3f}. {_verdict(uar, without.uar)}".rstrip(),
+        f"{without.majority} an accuracy of {without.accuracy:.3f}. {_verdict(intervals['uar'], without.uar)}".rstrip(),
     ]
-    intervals = {part: facts.intervals(part)["uar"] for part in facts.parts}
-    told = "; ".join(f"{part} {one}" for part, one in intervals.items())
+    by_part = {part: facts.intervals(part)["uar"] for part in facts.parts}
+    told = "; ".join(f"{part} {one}" for part, one in by_part.items())
     picture = Picture(
         "UAR of each channel, each transform and the fusion, with 95% intervals over speakers",
         f"Dots with intervals. UAR: {told}. Chance is {without.uar:.3f}.",
-        svg(interval_figure(intervals, without.uar, "UAR"), "intervals"),
+        svg(interval_figure(by_part, without.uar, "UAR"), "intervals"),
     )
     return Section("result", "Result", paragraphs, [picture], _warnings(facts, speakers))
 
@@ -307,9 +312,10 @@ def _protocol(facts: _Facts) -> Section:
         blocks.append(
             TextTable("Left out", ["recording", "reason"], [[one["item"], one["reason"]] for one in skipped], 2)
         )
+    but = " The oracle fusion, which is no result, is the one exception." if facts.has_oracle else ""
     paragraphs = [
-        "Whatever is learned is learned anew in each fold, from its training speakers alone. The labels of the "
-        "evaluated utterances are used once: to count what was decided rightly."
+        "What is learned from this corpus is learned anew in each fold, from its training side alone. The labels of "
+        f"the evaluated utterances are used once: to count what was decided rightly.{but}"
     ]
     return Section("protocol", "Protocol", paragraphs, blocks)
 
@@ -430,7 +436,7 @@ def _confusion(facts: _Facts, part: str) -> ShadedTable:
 
 
 def _fusion(facts: _Facts) -> Section | None:
-    blocks: list[TextTable | ShadedTable | Picture] = []
+    blocks: list[TextTable | Picture] = []
     paragraphs = []
     metric = facts.run.parameters.get("fusion.metric", "score")
     if facts.has_oracle:
@@ -448,7 +454,7 @@ def _fusion(facts: _Facts) -> Section | None:
             TextTable("Weights by fold", ["fold", *names], [*rows, ["mean", *(f"{one:.2f}" for one in means)]], 1)
         )
     for number, (stage, points) in enumerate(search_curves(facts.search).items(), start=1):
-        blocks += [_search_picture(stage, points, metric, f"search{number}"), _search_table(stage, points, metric)]
+        blocks.append(_search_picture(stage, points, metric, f"search{number}"))
     if facts.search:
         paragraphs.append(
             "The search tries every weight in steps. A flat line, or chosen weights that scatter over the folds, say "
@@ -494,6 +500,7 @@ def _search_picture(stage: str, points: Sequence[SearchPoint], metric: str, name
         f"What each weight of {stage} reached in the search",
         f"Lines of {metric} by weight. {' '.join(told)}",
         svg(fusion_search_figure({stage: points}, metric), name),
+        table=_search_table(stage, points, metric),
     )
 
 
@@ -575,15 +582,15 @@ def _example(facts: _Facts) -> Section | None:
         f"Spectrograms of {what}",
         f"Spectrograms of {what}, one a channel, low bands below, brighter is louder. Mean log power: {levels}.",
         address=f"data:image/png;base64,{base64.b64encode(facts.example).decode()}",
-    )
-    table = TextTable(
-        "Log power of the spectrograms over all bands and frames",
-        ["channel", "mean", "5% lie below", "95% lie below"],
-        [[row["channel"], *(f"{float(row[name]):.2f}" for name in ("mean", "low", "high"))] for row in rows],
-        1,
+        table=TextTable(
+            "Log power over all bands and frames",
+            ["channel", "mean", "5% lie below", "95% lie below"],
+            [[row["channel"], *(f"{float(row[name]):.2f}" for name in ("mean", "low", "high"))] for row in rows],
+            1,
+        ),
     )
     paragraph = "One utterance as the frontend sees it in each channel, before it is cut into segments and normalised."
-    return Section("channels", "What the channels look like", [paragraph], [picture, table])
+    return Section("channels", "What the channels look like", [paragraph], [picture])
 
 
 def _again(facts: _Facts) -> Section | None:

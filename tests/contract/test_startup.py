@@ -55,6 +55,7 @@ def completions(*words):
         ["run", "--help"],
         ["extract", "--help"],
         ["compare", "--help"],
+        ["report", "--help"],
         ["components"],
         ["plugins"],
         ["ui", "--help"],
