@@ -29,6 +29,8 @@ _PAGE = {_INK: "currentColor", _ACCENT: "var(--accent)", _SECOND: "var(--second)
 def svg(figure: Figure, name: str) -> str:
     """Return a picture as an SVG element for a page; the same picture always gives the same text.
 
+    Whoever cannot see it is told nothing by its single letters: what it shows has to be said in words around it.
+
     Args:
         name: begins every identifier inside it, so that several pictures fit into one page.
     """
@@ -39,7 +41,7 @@ def svg(figure: Figure, name: str) -> str:
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].strip()
+    text = text[text.index("<svg") :].strip().replace("<svg", '<svg aria-hidden="true"', 1)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for drawn, own in _PAGE.items():
         text = text.replace(drawn, own)
