@@ -252,8 +252,9 @@ def report(reference: str, out: Path | None, experiment: str) -> None:
     bserkit report 3f2a
     bserkit report "csv block-max two-stage" --out paper/appendix.html
     """
+    from bserkit.document import page
     from bserkit.export import check_writable
-    from bserkit.report import NEEDED, WANTED, gather, page
+    from bserkit.report import NEEDED, WANTED, gather
     from bserkit.store import write_whole
     from bserkit.tracking import find_run, read_artifacts, read_networks
 

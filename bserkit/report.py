@@ -1,7 +1,6 @@
-"""A report: everything that is kept of a finished run, as one page that needs nothing but itself.
+"""A report: what a finished run logged becomes sections of words, tables and pictures.
 
-``gather`` turns what a run logged into sections of plain blocks, and ``page`` turns them into HTML. Nothing is learned
-or decided here: numbers come from the run's predictions through ``metrics`` and ``statistics``.
+Nothing is learned or decided here: numbers come from the run's predictions through ``metrics`` and ``statistics``.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ import io
 import shlex
 import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bserkit.comparison import Predictions, TextTable, read_predictions
 from bserkit.component import Spec
+from bserkit.document import Cell, Listing, Picture, Report, Section, ShadedTable
 from bserkit.experiment import FUSION
 from bserkit.metrics import Measures, measure
 from bserkit.plots import fusion_search_figure, interval_figure, svg, training_figure
@@ -42,80 +42,6 @@ _CURVES = {
 }
 #: Beginnings of tags that have a place of their own, or that say nothing to a reader.
 _OWN_TAGS = ("mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "machine", "notes", "fusion.notes")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number in a shaded table: how dark it is, from 0 to 1, and whether it is marked as chosen."""
-
-    text: str
-    shade: float
-    detail: str = ""
-    chosen: bool = False
-
-
-@dataclass(frozen=True)
-class ShadedTable:
-    """A table whose cells are the darker the larger their number."""
-
-    kind: ClassVar[str] = "shaded"
-    title: str
-    header: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Cell]]]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with what it shows in words and numbers: an SVG element, or an image as an address that holds it.
-
-    Attributes:
-        table: the numbers behind it, if they stand nowhere else.
-    """
-
-    kind: ClassVar[str] = "picture"
-    title: str
-    text: str
-    svg: str = ""
-    address: str = ""
-    table: TextTable | ShadedTable | None = None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Text to be copied."""
-
-    kind: ClassVar[str] = "listing"
-    title: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report under a heading of its own.
-
-    Attributes:
-        name: what links to it.
-        warnings: paragraphs that must not be overlooked.
-    """
-
-    name: str
-    title: str
-    paragraphs: Sequence[str]
-    blocks: Sequence[TextTable | ShadedTable | Picture | Listing]
-    warnings: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """A finished run, ready to be shown.
-
-    Attributes:
-        headline: the main numbers: each its name, its value and what belongs beside it.
-    """
-
-    run: KeptRun
-    headline: Sequence[tuple[str, str, str]]
-    sections: Sequence[Section]
 
 
 @dataclass(frozen=True)
@@ -191,23 +117,6 @@ def gather(run: KeptRun, artifacts: Mapping[str, bytes], networks: Sequence[Netw
     )
     sections = [_result, _protocol, _tables, _confusions, _fusion, _fine_tuning, _example, _again, _everything]
     return Report(run, _headline(facts), [made for section in sections if (made := section(facts))])
-
-
-def page(report: Report) -> str:
-    """Return a report as one HTML page; the same report is always the same page.
-
-    It loads nothing and runs nothing, and whatever a run's names hold is shown as text.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("bserkit"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("report.html").render(report=report)
 
 
 def _rows(text: str) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from bserkit.cli import main
 from bserkit.comparison import TextTable
 from bserkit.config import resolve
 from bserkit.corpus import Corpus, Utterance
+from bserkit.document import Cell, Picture, page
 from bserkit.errors import UsageError
 from bserkit.example import channel_example
 from bserkit.experiment import Checked, Evaluation
@@ -28,7 +29,7 @@ from bserkit.options import given_settings
 from bserkit.plots import confusion_figure, interval_figure, svg
 from bserkit.plugins import load_plugins
 from bserkit.record import csv_text
-from bserkit.report import Cell, Picture, gather, options, page
+from bserkit.report import gather, options
 from bserkit.statistics import Interval
 from bserkit.tracking import KeptRun, Network
 
