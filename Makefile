@@ -7,12 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint types check clean
+.PHONY: run test lint types browser clean
 
 run: $(INSTALLED)
 	$(BIN)/bserkit run
 
-test: $(INSTALLED) lint types
+test: $(INSTALLED) lint types browser
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
@@ -24,6 +24,14 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+# Reports are tested in a headless browser. Only root on Debian gets one unasked.
+browser:
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian' /etc/os-release; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null \
+			|| echo "chromium could not be installed: tests of reports in a browser are skipped."; \
+	else echo "There is no chromium: tests of reports in a browser are skipped unless another Chrome is found."; fi
 
 clean:
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

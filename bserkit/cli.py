@@ -110,6 +110,7 @@ def main(verbose: bool) -> None:
     Another pooler and fusion:   bserkit run PATH/TO/CORPUS --pooler global-avg --fusion feature
     The paper's tables:          bserkit sweep PATH/TO/CORPUS
     Compare what they reached:   bserkit compare --best 3
+    Hand one on as a page:       bserkit report RUN
     Look at every run:           bserkit ui
     """
 
@@ -291,6 +292,43 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
     click.echo(
         f"Kept as run {run_id} in experiment {runs[0].experiment!r}: comparison.csv and comparison.md in {place}"
     )
+
+
+@main.command()
+@click.argument("reference", metavar="RUN")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page to write.  [default: report-ID.html here]",
+)
+@click.option("--experiment", metavar="NAME", default="bserkit", show_default=True, help="Where to look for the run.")
+def report(reference: str, out: Path | None, experiment: str) -> None:
+    """Write all that is kept of a finished run as one HTML page, for people who have nothing but a browser.
+
+    RUN is a run's id, the first characters of it, or its name (the most recent finished one of that name). The page
+    holds the numbers with their intervals, who was learned from and who was evaluated, every parameter and version,
+    confusion matrices, fusion weights, training curves, spectrograms, and the configuration that gives the run again.
+    It opens without a network, prints, and the same run always gives the same page.
+
+    \b
+    bserkit report 3f2a
+    bserkit report "csv block-max two-stage" --out paper/appendix.html
+    """
+    from bserkit.document import page
+    from bserkit.export import check_writable
+    from bserkit.report import NEEDED, WANTED, gather
+    from bserkit.store import write_whole
+    from bserkit.tracking import find_run, read_artifacts, read_networks
+
+    if out:
+        check_writable(out)
+    found = find_run(reference, experiment)
+    out = out or Path(f"report-{found.run_id[:8]}.html")
+    check_writable(out)
+    made = gather(found, read_artifacts(found, NEEDED, WANTED), read_networks(found))
+    write_whole(out, page(made).encode())
+    click.echo(f"Report of run {found.run_id} ({found.name}) in {out.resolve()}")
 
 
 @main.command()

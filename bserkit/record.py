@@ -6,18 +6,27 @@ import csv
 import hashlib
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bserkit.experiment import FUSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bserkit.corpus import Corpus
     from bserkit.experiment import Evaluation
     from bserkit.protocol import Fold
 
 ORACLE = "oracle"
+
+
+class SearchPoint(NamedTuple):
+    """One weighting of two inputs that a fold, or the oracle, tried: the weight of the first, and how well it did."""
+
+    fold: str
+    weight: float
+    score: float
+    chosen: bool
 
 
 def overall_metrics(evaluation: Evaluation) -> dict[str, float]:
@@ -140,19 +149,32 @@ def search_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def search_curves(evaluation: Evaluation) -> dict[str, list[tuple[str, float, float, bool]]]:
-    """Return, for each stage with two inputs, one (fold, first input's weight, score, chosen) a trial."""
-    searched = [(outcome.fold.name, outcome.trials) for outcome in evaluation.outcomes]
-    searched += [(ORACLE, evaluation.oracle.trials)] if evaluation.oracle else []
-    curves: dict[str, list[tuple[str, float, float, bool]]] = {}
-    for fold, trials in searched:
-        for trial in trials:
-            if len(trial.weights) == 2:
-                first, second = trial.weights
-                curves.setdefault(f"{first}, the rest {second}", []).append(
-                    (fold, trial.weights[first], trial.score, trial.chosen)
-                )
+def search_curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[SearchPoint]]:
+    """Return, for each stage with two inputs, one point a trial, given the rows of ``search_rows`` or of their file.
+
+    >>> search_curves([{"fold": "ann", "stage": "lr", "weight_left": "0.4", "weight_right": "0.6", "score": "0.5",
+    ...                 "chosen": "1"}])
+    {'left, the rest right': [SearchPoint(fold='ann', weight=0.4, score=0.5, chosen=True)]}
+    """
+    curves: dict[str, list[SearchPoint]] = {}
+    for row in rows:
+        given = {name: value for name, value in row.items() if name.startswith("weight_") and value != ""}
+        if len(given) == 2:
+            first, second = (name.removeprefix("weight_") for name in given)
+            point = SearchPoint(
+                row["fold"], float(given[f"weight_{first}"]), float(row["score"]), bool(int(row["chosen"]))
+            )
+            curves.setdefault(f"{first}, the rest {second}", []).append(point)
     return curves
+
+
+def mean_scores(points: Iterable[SearchPoint]) -> list[tuple[float, float]]:
+    """Return each weight with its mean score over the folds; what the oracle tried is left out."""
+    scores: dict[float, list[float]] = {}
+    for point in points:
+        if point.fold != ORACLE:
+            scores.setdefault(point.weight, []).append(point.score)
+    return [(weight, sum(own) / len(own)) for weight, own in sorted(scores.items())]
 
 
 def fold_rows(corpus: Corpus, folds: Sequence[Fold]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bserkit.audit import Audit, audit, markdown
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
+from bserkit.example import channel_example
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
 from bserkit.finetune import trainings
@@ -116,6 +117,7 @@ def evaluate_and_log(
     log_corpus(tracked, prepared)
     evaluation = evaluate(features(tracked), prepared.folds, settings.fusion, settings.classifier, reporter)
     _log_results(tracked, evaluation, prepared.corpus)
+    _log_example(tracked, settings.extraction, prepared.checked)
     return evaluation
 
 
@@ -259,7 +261,15 @@ def _log_results(tracked: TrackedRun, evaluation: Evaluation, corpus: Corpus) ->
         tracked.log_figure("confusion_parts.png", confusion_figure({one: evaluation.measures(one) for one in others}))
     if rows := search_rows(evaluation):
         tracked.log_text("fusion_search.csv", csv_text(rows))
-    if curves := search_curves(evaluation):
+    if curves := search_curves(rows):
         tracked.log_figure("fusion_search.png", fusion_search_figure(curves, "score"))
     if notes := evaluation.notes():
         tracked.tag("fusion.notes", "; ".join(notes))
+
+
+def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked) -> None:
+    from bserkit.plots import channels_figure
+
+    if example := channel_example(extraction, checked):
+        tracked.log_figure("channels.png", channels_figure(example))
+        tracked.log_text("channels.csv", csv_text(example.rows()))

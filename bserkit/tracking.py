@@ -9,9 +9,10 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -268,7 +269,12 @@ def _alive(process: int) -> bool:
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A finished run as MLflow keeps it; of a metric with several steps, the last."""
+    """A finished run as MLflow keeps it.
+
+    Attributes:
+        metrics: by name; of those with several steps, the last.
+        began: when, to the minute.
+    """
 
     run_id: str
     name: str
@@ -276,6 +282,20 @@ class KeptRun:
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    began: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A nested run: how one network was fine-tuned.
+
+    Attributes:
+        curves: by metric, its value after each epoch.
+    """
+
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    curves: Mapping[str, Sequence[tuple[int, float]]]
 
 
 def find_run(reference: str, experiment: str) -> KeptRun:
@@ -334,12 +354,44 @@ def read_artifact_text(run: KeptRun, name: str) -> str:
     Raises:
         UsageError: the run has no such file.
     """
+    return read_artifacts(run, [name])[name].decode()
+
+
+def read_artifacts(run: KeptRun, needed: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, bytes]:
+    """Read files that a run logged, by name: all that are needed, and those that are wanted if it has them.
+
+    Raises:
+        UsageError: the run lacks one that is needed.
+    """
     with _existing_store() as client, tempfile.TemporaryDirectory() as folder:
-        if name not in {file.path for file in client.list_artifacts(run.run_id)}:
+        logged = {file.path for file in client.list_artifacts(run.run_id)}
+        if missing := [name for name in needed if name not in logged]:
             raise UsageError(
-                f"Run {run.run_id} ({run.name}) has no {name}: it is no run of this kind, or lost its files."
+                f"Run {run.run_id} ({run.name}) has no {missing[0]}: it is no run of this kind, or lost its files."
             )
-        return Path(client.download_artifacts(run.run_id, name, folder)).read_text(encoding="utf-8")
+        return {
+            name: Path(client.download_artifacts(run.run_id, name, folder)).read_bytes()
+            for name in (*needed, *wanted)
+            if name in logged
+        }
+
+
+def read_networks(run: KeptRun) -> list[Network]:
+    """Read how each network of a run was fine-tuned, in the order of their learning; none where none was."""
+    with _existing_store() as client:
+        nested = f"tags.`mlflow.parentRunId` = '{run.run_id}' and tags.`{_KIND_TAG}` = '{_NETWORK}'"
+        experiment_id = client.get_run(run.run_id).info.experiment_id
+        return [
+            Network(
+                parameters=dict(one.data.params),
+                tags=dict(one.data.tags),
+                curves={
+                    name: [(point.step, point.value) for point in client.get_metric_history(one.info.run_id, name)]
+                    for name in sorted(one.data.metrics)
+                },
+            )
+            for one in _search(client, experiment_id, nested, "attributes.start_time ASC")
+        ]
 
 
 def log_comparison(
@@ -414,9 +466,15 @@ def _finished(client: MlflowClient, run: Run) -> KeptRun:
             "Its numbers would be of a part of the items, if any."
         )
     experiment = client.get_experiment(run.info.experiment_id).name
-    kept = run.data
+    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     return KeptRun(
-        run.info.run_id, run.info.run_name, experiment, dict(kept.params), dict(kept.tags), dict(kept.metrics)
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        experiment=experiment,
+        parameters=dict(run.data.params),
+        tags=dict(run.data.tags),
+        metrics=dict(run.data.metrics),
+        began=began,
     )
 
 

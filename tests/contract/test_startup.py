@@ -56,6 +56,7 @@ def completions(*words):
         ["extract", "--help"],
         ["sweep", "--help"],
         ["compare", "--help"],
+        ["report", "--help"],
         ["components"],
         ["plugins"],
         ["ui", "--help"],

@@ -68,6 +68,18 @@ def test_the_settings_are_logged_flat_and_as_a_configuration_that_gives_the_run_
     assert document["finetune"]["epochs"] == EPOCHS
 
 
+def test_the_report_shows_how_each_network_learned(tuned, run_cli):
+    _, parent, children, folder = tuned
+    ended = run_cli("report", parent.id, "--out", "page.html", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    page = (folder / "page.html").read_text()
+    for child in children:
+        assert child.tags["weights.digest"][:16] in page
+        losses = [value for _, value in child.steps["train/loss"]]
+        assert f"<td>{losses[0]:.3f} to {losses[-1]:.3f}</td>" in page
+    assert page.count("training loss, mean of 2 networks: from") == len({"left", "right"})
+
+
 def test_progress_counts_the_epochs_of_all_channels_and_folds(tuned):
     ended, _, _, _ = tuned
     assert f"Fine-tuning: {2 * 2 * EPOCHS} epochs" in ended.stderr

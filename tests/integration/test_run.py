@@ -300,9 +300,9 @@ def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker
 
 
 def test_every_artifact_is_there_and_pictures_are_pictures(first_run):
-    pictures = {"confusion.png", "confusion_parts.png", "fusion_search.png"}
-    tables = {"config.toml", "predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv"}
-    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {"audit.md"}
+    pictures = {"channels.png", "confusion.png", "confusion_parts.png", "fusion_search.png"}
+    tables = {"predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv", "channels.csv"}
+    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {"config.toml", "audit.md"}
     for name in pictures:
         assert (first_run.artifacts / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n"), name
 

@@ -1,0 +1,79 @@
+"""An example: what one utterance looks like in each channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bserkit.audio import read_stereo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bserkit.experiment import Checked
+    from bserkit.extraction import Extraction
+
+#: More than this is not shown of an utterance, seconds.
+LONGEST_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance by its spectrograms.
+
+    Attributes:
+        seconds: how much of it is shown.
+        channels: ``(mel, frame)`` by channel, as the frontend makes it before segments are cut and normalised.
+    """
+
+    item: str
+    label: str
+    speaker: str
+    seconds: float
+    channels: Mapping[str, np.ndarray]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a channel: the mean over bands and frames, and what 5% and 95% of them lie below."""
+        return [
+            {
+                "item": self.item,
+                "label": self.label,
+                "speaker": self.speaker,
+                "seconds": round(self.seconds, 3),
+                "channel": channel,
+                "mean": round(float(picture.mean()), 3),
+                "low": round(float(np.quantile(picture, 0.05)), 3),
+                "high": round(float(np.quantile(picture, 0.95)), 3),
+            }
+            for channel, picture in self.channels.items()
+        ]
+
+
+def channel_example(extraction: Extraction, checked: Checked) -> Example | None:
+    """Return the spectrograms of the first utterance by name that is stereo, or of the first if none is.
+
+    None where the frontend makes nothing that can be looked at.
+
+    Raises:
+        BserkitError: audio cannot be read.
+    """
+    import torch
+
+    index = next((index for index, one in enumerate(checked.facts) if one.stereo), 0)
+    utterance = checked.corpus.utterances[index]
+    samples, sample_rate = read_stereo(utterance)
+    stereo = torch.from_numpy(samples[:, : LONGEST_SECONDS * sample_rate])
+    with torch.inference_mode():
+        waveform = torch.cat([transform.transform(stereo) for transform in extraction.transforms])
+        pictures = extraction.frontend.spectrogram(waveform, sample_rate)
+    if pictures is None:
+        return None
+    return Example(
+        item=checked.corpus.items[index],
+        label=utterance.label,
+        speaker=utterance.speaker,
+        seconds=stereo.shape[1] / sample_rate,
+        channels=dict(zip(extraction.transform_of(), pictures.numpy(), strict=True)),
+    )

@@ -1,0 +1,323 @@
+"""What a report says, by hand, and how it is written."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bserkit.audio import inspect_audio
+from bserkit.builtin.channels import LeftRight, MidSide
+from bserkit.builtin.corpora import Manifest
+from bserkit.builtin.frontends import LogMel
+from bserkit.cli import main
+from bserkit.comparison import TextTable
+from bserkit.config import resolve
+from bserkit.corpus import Corpus, Utterance
+from bserkit.document import Cell, Picture, page
+from bserkit.errors import UsageError
+from bserkit.example import channel_example
+from bserkit.experiment import Checked, Evaluation
+from bserkit.extraction import Extraction
+from bserkit.frontend import Frontend
+from bserkit.options import given_settings
+from bserkit.plots import confusion_figure, interval_figure, svg
+from bserkit.plugins import load_plugins
+from bserkit.record import csv_text
+from bserkit.report import gather, options
+from bserkit.statistics import Interval
+from bserkit.tracking import KeptRun, Network
+
+#: Of each utterance: speaker, what is true, what the fusion decided, what left decided.
+DECIDED = [
+    ("ann", "calm", "calm", "calm"),
+    ("ann", "calm", "calm", "calm"),
+    ("ann", "mad", "calm", "mad"),
+    ("bob", "calm", "calm", "calm"),
+    ("bob", "mad", "mad", "calm"),
+    ("bob", "mad", "calm", "calm"),
+]
+FOLDS = [
+    {"fold": "ann", "train_items": 3, "test_items": 3, "train_speakers": "bob", "test_speakers": "ann"},
+    {"fold": "bob", "train_items": 3, "test_items": 3, "train_speakers": "ann", "test_speakers": "bob"},
+]
+#: What each weight of left reached in the search: of fold ann, of fold bob and of the oracle.
+SEARCH = {"ann": [0.2, 0.6, 0.3], "bob": [0.4, 0.6, 0.8], "oracle": [0.5, 0.75, 0.7]}
+CHOSEN = {"ann": 0.5, "bob": 1.0, "oracle": 0.5}
+PARAMETERS = {"channels": "lr", "corpus": "csv", "protocol": "loso", "fusion": "two-stage", "fusion.metric": "uar"}
+PLUGINS = load_plugins(outside=False)
+
+
+def predictions(decided=DECIDED):
+    return [
+        {"item": f"{index}.wav", "speaker": speaker, "fold": speaker, "part": part, "label": label, "decided": choice}
+        | {"score_calm": 0, "score_mad": 0}
+        for column, part in enumerate(("left", "fusion"))
+        for index, (speaker, label, *choices) in enumerate(decided)
+        for choice in [choices[1 - column]]
+    ]
+
+
+def search():
+    return [
+        {"fold": fold, "stage": "lr", "weight_left": weight, "weight_right": 1 - weight}
+        | {"score": score, "chosen": int(weight == CHOSEN[fold])}
+        for fold, scores in SEARCH.items()
+        for weight, score in zip((0.0, 0.5, 1.0), scores, strict=True)
+    ]
+
+
+def gathered(networks=(), tags=None, parameters=None, metrics=None, given=None, **files):
+    run = KeptRun("a" * 32, "a run", "bserkit", PARAMETERS | (parameters or {}), tags or {}, metrics or {}, "today")
+    artifacts = {"predictions.csv": csv_text(given or predictions()), "folds.csv": csv_text(FOLDS)} | files
+    return gather(run, {name: text.encode() for name, text in artifacts.items()}, networks)
+
+
+def section(report, name):
+    (found,) = (one for one in report.sections if one.name == name)
+    return found
+
+
+def table(report, name, title):
+    (found,) = (one for one in section(report, name).blocks if one.title.startswith(title))
+    assert isinstance(found, TextTable)
+    return [list(row) for row in found.rows]
+
+
+def test_the_table_of_speakers_is_what_one_counts_by_hand():
+    # accuracy, UAR and macro F1 of the fusion, then UAR of left
+    assert table(gathered(), "tables", "Speaker by speaker") == [
+        ["ann", "3", "0.667", "0.500", "0.400", "1.000"],
+        ["bob", "3", "0.667", "0.750", "0.667", "0.500"],
+    ]
+
+
+def test_the_table_of_emotions_is_what_one_counts_by_hand():
+    # utterances, decided, recall and precision of the fusion, then recall of left
+    assert table(gathered(), "tables", "Emotion by emotion") == [
+        ["calm", "3", "5", "1.000", "0.600", "1.000"],
+        ["mad", "3", "1", "0.333", "1.000", "0.333"],
+    ]
+
+
+def test_an_emotion_that_is_never_decided_has_no_precision():
+    never = [(speaker, label, "calm", left) for speaker, label, _, left in DECIDED]
+    assert table(gathered(given=predictions(never)), "tables", "Emotion")[1][1:5] == ["3", "0", "0.000", ""]
+
+
+def test_a_confusion_matrix_has_shares_of_its_rows_and_counts():
+    fusion, left = section(gathered(), "confusion").blocks
+    assert fusion.title == "Confusion of fusion (UAR 0.667)"
+    assert left.title.startswith("Confusion of left")
+    assert fusion.rows == [
+        ("calm", [Cell("100%", 1.0, "3", chosen=True), Cell("0%", 0.0, "0")]),
+        ("mad", [Cell("67%", 2 / 3, "2"), Cell("33%", 1 / 3, "1", chosen=True)]),
+    ]
+
+
+def test_the_result_is_said_in_words_with_chance_and_a_warning_of_few_speakers():
+    result = section(gathered(), "result")
+    assert "Each of 6 utterances of 2 speakers was given one of 2 emotions" in result.paragraphs[0]
+    assert "UAR 0.667 [0.500, 0.750], accuracy 0.667 [0.667, 0.667]" in result.paragraphs[0]
+    assert "guessing reaches a UAR of 0.500, and always deciding for calm an accuracy of 0.500" in result.paragraphs[1]
+    assert "this run does not show that anything was learned" in result.paragraphs[1]
+    assert result.warnings[0].startswith("There are only 2 speakers")
+
+
+def test_what_must_be_known_stands_beside_the_result():
+    tags = {"notes": "3 recordings without stereo", "mlflow.user": "root", "version.numpy": "2", "careful": "odd"}
+    warnings = section(gathered(tags=tags, parameters={"backbone.weights": "random"}), "result").warnings
+    assert warnings[1:] == [
+        "The network's weights are random: it was never trained on anything.",
+        "3 recordings without stereo.",
+        "careful: odd",
+    ]
+
+
+def test_the_oracle_stands_beside_the_result_with_its_optimism():
+    metrics = {"oracle_uar": 0.9, "oracle_accuracy": 0.75, "oracle_macro_f1": 0.7, "oracle_weight/left": 0.5}
+    report = gathered(metrics=metrics, **{"fusion_search.csv": csv_text(search())})
+    assert [row[2:] for row in table(report, "fusion", "Inner and oracle")] == [
+        ["0.667", "0.667", "0.625"],
+        ["0.900", "0.750", "0.700"],
+        ["+0.233", "+0.083", "+0.075"],
+    ]
+    assert ["oracle fusion weights", "the evaluated utterances", "an upper bound, not the result"] in table(
+        report, "protocol", "What was fitted"
+    )
+    assert "oracle" not in page(gathered())
+
+
+def test_a_search_is_told_in_numbers_and_shown_as_a_table_with_what_was_chosen():
+    (picture,) = section(gathered(**{"fusion_search.csv": csv_text(search())}), "fusion").blocks
+    assert picture.text == (
+        "Lines of uar by weight. The mean of 2 folds goes from 0.300 at weight 0 over its best, 0.600 at 0.5, to 0.550 "
+        "at 1; folds chose 0.5 to 1. The oracle chose 0.5, with 0.750."
+    )
+    assert picture.table.header == ["fold", "0", "0.5", "1"]
+    assert [
+        (fold, [(cell.text, round(cell.shade, 3), cell.chosen) for cell in cells])
+        for fold, cells in picture.table.rows[:2]
+    ] == [
+        ("ann", [("0.200", 0.0, False), ("0.600", 0.667, True), ("0.300", 0.167, False)]),
+        ("bob", [("0.400", 0.333, False), ("0.600", 0.667, False), ("0.800", 1.0, True)]),
+    ]
+
+
+def test_networks_are_told_by_their_first_and_last_epoch_and_the_best_held_out_one():
+    curves = {"train/loss": [(1, 2.0), (2, 1.0), (3, 0.5)], "validation/loss": [(1, 1.5), (2, 1.0), (3, 1.25)]}
+    others = {"train/loss": [(1, 1.0), (2, 0.25)]}
+    networks = [
+        Network({"channel": "left", "fold": "ann"}, {"weights.digest": "0" * 64, "reused": "true"}, curves),
+        Network({"channel": "left", "fold": "bob"}, {}, others),
+    ]
+    report = gathered(networks, parameters={"finetune": "sgd", "finetune.patience": "1"})
+    rows = table(report, "fine-tuning", "Networks")
+    assert rows[0] == ["left", "ann", f"{'0' * 16} (used again)", "3", "2", "2.000 to 0.500", "", "1.500 to 1.250", ""]
+    assert rows[1][3:6] == ["2", "", "1.000 to 0.250"]
+    (picture,) = (one for one in section(report, "fine-tuning").blocks if isinstance(one, Picture))
+    assert "training loss, mean of 2 networks: from 1.500 to 0.375." in picture.text
+    (fitted,) = (row for row in table(report, "protocol", "What was fitted") if row[0] == "backbone")
+    assert fitted[1] == "training utterances of each fold"
+    assert fitted[2].endswith("a group of the training speakers tells when to stop")
+
+
+def test_the_frozen_network_is_named_by_its_digest_and_a_searched_cost_is_told():
+    given = {"backbone.weights_digest": "abc", "classifier": "linear-svm", "classifier.c": "search"}
+    fitted = table(gathered(parameters=given), "protocol", "What was fitted")
+    assert ["backbone", "nothing", "frozen weights abc"] in fitted
+    assert [row[1] for row in fitted if row[0].startswith(("classifier", "cost"))] == [
+        "training utterances of each fold"
+    ] * 2
+
+
+def test_what_a_run_did_not_keep_is_left_out():
+    report = gathered()
+    assert [one.name for one in report.sections] == ["result", "protocol", "tables", "confusion", "everything"]
+    page(report)
+
+
+def test_a_run_without_a_fusion_is_refused():
+    with pytest.raises(UsageError, match="has no part 'fusion'"):
+        gathered(given=[row for row in predictions() if row["part"] == "left"])
+
+
+def test_the_same_report_is_the_same_page_whatever_order_the_store_gives():
+    tags = {"version.b": "1", "version.a": "2", "careful": "odd", "also": "this"}
+    backwards = dict(reversed(tags.items()))
+    files = {"fusion_search.csv": csv_text(search())}
+    assert page(gathered(tags=tags, **files)) == page(gathered(tags=backwards, **files))
+
+
+def test_names_that_look_like_a_page_are_shown_as_text():
+    evil = "<script>alert(1)</script>"
+    decided = [(f'"{speaker}&<b>', evil if label == "calm" else label, *rest) for speaker, label, *rest in DECIDED]
+    given = predictions([(speaker, label, label, "mad") for speaker, label, *_ in decided])
+    renamed = [{f"score_{evil}" if name == "score_calm" else name: one for name, one in row.items()} for row in given]
+    written = page(gathered(given=renamed, tags={"notes": evil}, **{"config.toml": f"data = '{evil}'"}))
+    assert "<script" not in written
+    assert written.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10
+    assert "&#34;ann&amp;&lt;b&gt;" in written
+
+
+def test_a_page_refers_to_nothing_outside_itself():
+    written = page(gathered(**{"fusion_search.csv": csv_text(search())}))
+    assert re.findall(r'(?:src|href)\s*=\s*(?!"#|"data:).*', written) == []
+    assert not re.search(r"@import|url\((?!#)|<link|<script|<iframe|<object|<base", written)
+    assert """content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">""" in written
+
+
+def test_a_picture_is_always_the_same_text_and_its_identifiers_are_its_own():
+    intervals = {"<b>$x$</b>": Interval(0.5, 0.4, 0.6), "one $": Interval(0.5, float("nan"), float("nan"))}
+    first, again, other = (svg(interval_figure(intervals, 0.25, "UAR"), name) for name in ("a", "a", "b"))
+    assert first == again
+    assert "<b>" not in first
+    assert "&lt;b&gt;$x$&lt;/b&gt;" in first
+    assert "currentColor" in first
+    identifiers = set(re.findall(r'\bid="([^"]+)"', first))
+    assert identifiers
+    assert identifiers.isdisjoint(re.findall(r'\bid="([^"]+)"', other))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', first)) <= identifiers
+
+
+def test_labels_with_dollars_are_no_mathematics():
+    classes = (r"$\frac$", "$ $")
+    scores = np.eye(2)
+    one = Evaluation(
+        classes, np.arange(2), np.array(classes), np.array(["a", "b"]), np.zeros(2), {"p": scores}, [], None
+    )
+    confusion_figure(one, ["p"]).savefig(io.BytesIO())
+
+
+def test_a_configuration_spelt_as_options_gives_the_same_run(tmp_path):
+    given = {
+        "data": tmp_path / "my speech" / "rows.csv",
+        "corpus": "csv",
+        "channels": "ms,mono",
+        "backbone": {"name": "alexnet", "weights": str(tmp_path / "odd, name.pth"), "relu": "before"},
+        "pooler": "block-max:blocks=3,pyramid=true",
+        "finetune": "sgd:epochs=2",
+        "protocol": "losgo:groups=3",
+        "run-name": "it's mine",
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    settings = resolve(given, PLUGINS)
+    _, command, *words = shlex.split(options(settings.to_toml()).replace("\\\n", ""))
+    context = main.commands[command].make_context(command, words)
+    again, _, _ = given_settings(dict(context.params))
+    assert again.to_toml() == settings.to_toml()
+
+
+class Blind(Frontend):
+    name = "blind"
+
+    def segments(self, waveform, sample_rate):
+        raise AssertionError
+
+
+def checked(folder, **recordings):
+    """Return a checked corpus of recordings by name, each ``(time, channel)``."""
+    utterances = []
+    for name, samples in recordings.items():
+        soundfile.write(folder / f"{name}.wav", samples, 8000)
+        utterances.append(Utterance(folder / f"{name}.wav", "calm", "ann"))
+    facts = tuple(inspect_audio(one) for one in utterances)
+    return Checked(Corpus(folder, Manifest(), tuple(utterances), ()), (), facts, ())
+
+
+def noise(seconds, channels):
+    return np.random.default_rng(0).normal(0, 0.1, (round(8000 * seconds), channels))
+
+
+def extraction(frontend):
+    return Extraction((LeftRight(), MidSide()), frontend, None, "cpu", "fp32")
+
+
+def test_the_example_is_the_first_stereo_recording_by_name_in_every_channel(tmp_path):
+    frontend = LogMel(sample_rate=8000, high_hz=4000)
+    example = channel_example(extraction(frontend), checked(tmp_path, a=noise(1, 1), b=noise(1, 2), c=noise(2, 2)))
+    assert (example.item, example.seconds) == ("b.wav", 1.0)
+    assert list(example.channels) == ["left", "right", "mid", "side"]
+    samples, _ = soundfile.read(tmp_path / "b.wav", dtype="float32")
+    left, right = torch.from_numpy(samples.T)
+    np.testing.assert_allclose(
+        example.channels["side"], frontend.spectrogram((left - right).unsqueeze(0), 8000)[0], rtol=1e-5
+    )
+    rows = {row["channel"]: row for row in example.rows()}
+    assert rows["mid"]["mean"] == pytest.approx(example.channels["mid"].mean(), abs=1e-3)
+
+
+def test_of_a_long_recording_the_beginning_is_shown_and_without_stereo_the_first(tmp_path):
+    frontend = LogMel(sample_rate=8000, high_hz=4000)
+    example = channel_example(extraction(frontend), checked(tmp_path, a=noise(11, 1)))
+    assert (example.item, example.seconds) == ("a.wav", 10.0)
+
+
+def test_a_frontend_that_makes_no_pictures_has_no_example(tmp_path):
+    assert channel_example(extraction(Blind()), checked(tmp_path, a=noise(1, 2))) is None
