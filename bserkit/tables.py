@@ -299,7 +299,7 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
 
 
 def _remarks(grid: Sequence[Outcome]) -> list[str]:
-    said = []
+    said = [f"Note: {note}." for note in dict.fromkeys(one.run.tags.get("fusion.notes") for one in grid) if note]
     if any(one.weights for one in grid):
         said.append(
             "α, β and λ weigh the first channel of the first pair, that of the second, and the first pair (eqs. 8-10). "

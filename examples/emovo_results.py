@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import re
 import shlex
@@ -59,6 +60,7 @@ def sweep(arguments: Iterable[str], places: dict[str, str]) -> Swept:
     found = re.search(r"^Sweep ([0-9a-f]{32}) in experiment", done.stdout, re.MULTILINE)
     if done.returncode or not found:
         sys.exit("The page is not written: a sweep did not end well. The same command goes on from there.")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bserkit.record import csv_text
@@ -232,6 +234,8 @@ def test_it_is_said_that_the_best_was_picked_on_the_evaluated_data():
     assert "Chance: UAR 50.00 %; always 'calm': accuracy 75.00 %." in said
     assert "Whoever picks the best of these 4 combinations picks on the evaluated data" in said
     assert "only 6 speakers" in said
+    noted = replace(FIRST, run=replace(FIRST.run, tags={"fusion.notes": "weights were set equal"}))
+    assert page([noted], noted).remarks.count("Note: weights were set equal.") == 1
     alone = "\n".join(page(GRID[:1], FIRST).remarks)
     assert "picks" not in alone
 
