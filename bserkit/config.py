@@ -121,10 +121,12 @@ class Settings:
             "run-name": self.run_name,
             "plugins-dir": self.plugins_dir,
         }
+        defaults = DEFAULTS | DEFAULTS_OF_INPUT.get(self.extraction.backbone.reads, {})
         words = ["bserkit", "run", *([str(self.data)] if self.data else [])]
         for key, value in typed.items():
-            if value is not None and value != DEFAULTS.get(key):
+            if value is not None and value != defaults.get(key):
                 words += [f"--{key}", str(value)]
+        words += ["--allow-speaker-overlap"] if self.allow_speaker_overlap else []
         return shlex.join(words)
 
     def to_toml(self) -> str:

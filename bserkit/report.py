@@ -8,10 +8,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import shlex
-import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,7 +39,7 @@ _CURVES = {
     "validation/accuracy": "held-out accuracy",
 }
 #: Beginnings of tags that have a place of their own, or that say nothing to a reader.
-_OWN_TAGS = ("mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "machine", "notes", "fusion.notes")
+_OWN_TAGS = ("mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "command", "machine", "notes", "fusion.notes")
 
 
 @dataclass(frozen=True)
@@ -513,31 +511,10 @@ def _again(facts: _Facts) -> Section | None:
     blocks = [
         Listing("Command", "bserkit run --config config.toml"),
         Listing("config.toml", config.rstrip()),
-        Listing("The same as options", options(config)),
     ]
+    if command := facts.run.tags.get("command"):
+        blocks.append(Listing("The same as options", command))
     return Section("again", "Running it again", paragraphs, blocks)
-
-
-def options(config: str) -> str:
-    """Spell a configuration as the command line that gives the same run.
-
-    >>> print(options('data = "speech here"\\nseed = 0\\n[pooler]\\nname = "block-max"\\nblocks = 2\\n'))
-    bserkit run 'speech here' \\
-      --seed 0 \\
-      --pooler block-max:blocks=2
-    """
-    given = tomllib.loads(config)
-    words = [f"bserkit run {shlex.quote(given.pop('data', ''))}".removesuffix(" ''")]
-    for key, value in given.items():
-        several = value if isinstance(value, list) else [value]
-        spelt = [_spec(one) if isinstance(one, dict) else str(one) for one in several]
-        words.append(f"--{key} {shlex.quote(','.join(spelt))}")
-    return " \\\n  ".join(words)
-
-
-def _spec(table: Mapping[str, Any]) -> str:
-    values = {key: str(value).lower() if isinstance(value, bool) else value for key, value in table.items()}
-    return str(Spec(values.pop("name"), values))
 
 
 def _everything(facts: _Facts) -> Section:

@@ -114,6 +114,7 @@ def evaluate_and_log(
 ) -> Evaluation:
     """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
     tracked.log_text("config.toml", settings.to_toml())
+    tracked.tag("command", settings.command())
     log_corpus(tracked, prepared)
     evaluation = evaluate(features(tracked), prepared.folds, settings.fusion, settings.classifier, reporter)
     _log_results(tracked, evaluation, prepared.corpus)

@@ -48,7 +48,10 @@ def test_shipped_plugins_load():
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
 def test_example_configurations_resolve(path):
     values = read_config(path)
-    assert resolve(values, load_plugins(outside=False)).pooler.name == one_spec("pooler", values["pooler"]).name
+    settings = resolve(values, load_plugins(outside=False))
+    for kind in {"backbone", "pooler", "classifier", "fusion"} & set(values):
+        (component,) = (one for one in settings.components() if one.kind == kind)
+        assert component.name == one_spec(kind, values[kind]).name
 
 
 def test_commands_in_the_readme_name_components_that_exist():

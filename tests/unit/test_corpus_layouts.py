@@ -158,7 +158,7 @@ def test_afew5_is_read_from_its_folders_and_splits_by_itself(tmp_path, folders):
     corpus = read(afew5(tmp_path, *folders), "afew5")
     assert rows(corpus)[0] == (f"{folders[0]}/Angry/000046280.avi", "angry", "")
     assert corpus.labels == ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-    (fold,) = split(Predefined(), corpus.utterances)
+    (fold,) = split(Predefined(), corpus)
     assert (fold.name, len(fold.train), len(fold.test)) == ("val", 7, 7)
     assert {corpus.utterances[index].path.parts[-3] for index in fold.test} == {folders[1]}
 
@@ -184,7 +184,7 @@ def test_baum1s_is_read_from_its_sheet_the_six_basic_emotions_alone(tmp_path, en
         f"BAUM1s_MP4 - All/{clip[:4].lower()}/{clip}.mp4": f"its state is {state}; the six basic emotions are read"
         for clip, state in (("S001_002", "boredom"), ("S003_002", "neutral"), ("S031_012", "thinking"))
     }
-    assert len(split(LeaveOneSpeakerGroupOut(groups=5), corpus.utterances)) == 5
+    assert len(split(LeaveOneSpeakerGroupOut(groups=5), corpus)) == 5
 
 
 def test_a_clip_of_baum1s_without_a_clear_line_or_a_file_is_skipped(tmp_path):
@@ -273,10 +273,10 @@ def test_meld_is_read_from_its_sheets(tmp_path):
 
 
 def test_the_splits_of_meld_share_speakers_and_are_refused_by_name(tmp_path):
-    utterances = read(meld(tmp_path), "meld").utterances
+    corpus = read(meld(tmp_path), "meld")
     with pytest.raises(UsageError, match=r"the same speaker in training and in test: Ross\..*--protocol loso or losgo"):
-        split(Predefined(test="test"), utterances)
-    assert len(split(LeaveOneSpeakerGroupOut(groups=3), utterances)) == 3
+        split(Predefined(test="test"), corpus)
+    assert len(split(LeaveOneSpeakerGroupOut(groups=3), corpus)) == 3
 
 
 def test_a_sheet_of_meld_without_its_columns_is_refused(tmp_path):

@@ -18,6 +18,7 @@ from bserkit.experiment import Checked
 from bserkit.options import given_settings
 from bserkit.plugins import load_plugins
 from bserkit.protocol import Fold
+from bserkit.run import Prepared
 from bserkit.sweep import Failed, _identity, combinations
 
 PLUGINS = load_plugins(outside=False)
@@ -152,7 +153,8 @@ def test_an_unknown_component_is_refused_with_the_nearest():
         {"channels": "ms", "pooler": "block-max:blocks=3,pyramid=true", "fusion": "two-stage:tune=oracle", "seed": 4},
         {"backbone": 'alexnet:weights=random,layer=fc6', "finetune": "sgd:epochs=2", "protocol": "losgo:groups=2"},
         {"mono": "skip", "precision": "bf16", "experiment": "two words", "run-name": "it's"},
-        {"classifier": "linear-svm:c=search", "frontend": "logmel:shift_frames=20"},
+        {"classifier": "linear-svm:c=search", "frontend": "logmel:shift_frames=20", "allow-speaker-overlap": True},
+        {"backbone": "opensmile", "pooler": "block-max"},
     ],
 )  # fmt: skip
 def test_a_runs_command_gives_the_same_settings(values, tmp_path):
@@ -179,7 +181,8 @@ def folds(train=0, test=1):
 
 
 def digest(*, settings=None, corpus=None, split=None):
-    return _identity(settings or resolve(FAST, PLUGINS), corpus or checked(), split or folds(), PLUGINS)
+    prepared = Prepared(corpus or checked(), split or folds(), audit=None, overlap={})
+    return _identity(settings or resolve(FAST, PLUGINS), prepared, PLUGINS)
 
 
 def test_what_was_done_before_is_known_by_all_that_its_numbers_depend_on(monkeypatch):
