@@ -112,7 +112,11 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.argument("data", required=False, type=click.Path())
-@component_option("--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]")
+@component_option(
+    "--finetune",
+    "finetune",
+    "Fine-tune the backbone in each fold (sgd), or use networks of an earlier run (from:run=RUN).  [default: not]",
+)
 @component_option("--pooler", "pooler", "From an utterance's segments to one vector.  [default: block-max]")
 @component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]")
 @component_option("--fusion", "fusion", "From channels to one decision.  [default: two-stage]")

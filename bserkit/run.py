@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
-from bserkit.finetune import trainings
+from bserkit.finetune import FromRun, trainings
 from bserkit.progress import Silent
 from bserkit.protocol import split
 from bserkit.record import (
@@ -25,18 +26,22 @@ from bserkit.record import (
     search_curves,
     search_rows,
 )
-from bserkit.tracking import TrackedRun, tracked_run
+from bserkit.reuse import changed_code, reuse
+from bserkit.tracking import TrackedRun, find_run, tracked_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
 
     from bserkit.config import Settings
     from bserkit.experiment import Checked, Evaluation
     from bserkit.extraction import Extraction
-    from bserkit.finetune import Training
+    from bserkit.finetune import Sgd, Trained, Training
     from bserkit.fusion import Views
     from bserkit.plugins import Plugins
     from bserkit.protocol import Fold
+    from bserkit.reuse import Reused
     from bserkit.store import FeatureStore
 
 #: Libraries whose versions can move a number.
@@ -63,6 +68,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     weights = settings.extraction.backbone.weights_digest()
     checked, folds = prepare(settings, store, reporter)
+    settings = _with_whole_id(settings)
     learn = _planned_features(settings, checked, folds, store, reporter)
     show_findings(reporter.console, settings, checked, folds)
     name = settings.run_name or f"{checked.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
@@ -88,6 +94,13 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
     return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"), found_reader=False)
 
 
+def _with_whole_id(settings: Settings) -> Settings:
+    """Name a run whose networks are used again by its id, which stays true when other runs take its name."""
+    if not isinstance(settings.finetune, FromRun):
+        return settings
+    return replace(settings, finetune=FromRun(run=find_run(settings.finetune.run, settings.experiment).run_id))
+
+
 def prepare(settings: Settings, store: FeatureStore, reporter: ConsoleReporter) -> tuple[Checked, list[Fold]]:
     """Read and check the corpus, and split it."""
     assert settings.data is not None  # noqa: S101
@@ -111,21 +124,40 @@ def _planned_features(
 
         return frozen
 
-    from bserkit.training import check_trainable
-
-    planned = trainings(settings.finetune, extraction, utterances, checked.digests, folds)
-    check_trainable(settings.finetune, extraction.backbone)
+    networks = _planned_networks(settings.finetune, settings, checked, folds, store, reporter)
 
     def tuned(tracked: TrackedRun) -> Callable[[int], Views]:
-        networks = _fine_tune(planned, tracked, store, reporter)
-        with reporter.stage("Extracting features", len(networks), "networks") as advance:
-            for network in networks:
+        made = networks(tracked)
+        with reporter.stage("Extracting features", len(made), "networks") as advance:
+            for network in made:
                 extract(pending(utterances, checked.digests, network, store), store, Silent())
                 advance(1)
-        each = len(networks) // len(folds)
-        return lambda fold: pool_by_channel(checked, networks[fold * each : (fold + 1) * each], settings.pooler, store)
+        each = len(made) // len(folds)
+        return lambda fold: pool_by_channel(checked, made[fold * each : (fold + 1) * each], settings.pooler, store)
 
     return tuned
+
+
+def _planned_networks(
+    finetune: Sgd | FromRun,
+    settings: Settings,
+    checked: Checked,
+    folds: Sequence[Fold],
+    store: FeatureStore,
+    reporter: ConsoleReporter,
+) -> Callable[[TrackedRun], list[Extraction]]:
+    """Find out whether each fold's and channel's network can be had, and return what gets them, in the given run."""
+    if isinstance(finetune, FromRun):
+        chosen = reuse(find_run(finetune.run, settings.experiment), settings.extraction, checked, folds, store)
+        if changed := changed_code(chosen):
+            reporter.say(f"Note: the code of {', '.join(changed)} is not what it was when the networks learned.")
+        return lambda tracked: _bring_back(chosen, tracked, store, reporter)
+
+    from bserkit.training import check_trainable
+
+    planned = trainings(finetune, settings.extraction, checked.corpus.utterances, checked.digests, folds)
+    check_trainable(finetune, settings.extraction.backbone)
+    return lambda tracked: _fine_tune(planned, tracked, store, reporter)
 
 
 def _fine_tune(
@@ -137,8 +169,7 @@ def _fine_tune(
     made = []
     with reporter.stage("Fine-tuning", sum(one.recipe.epochs for one in planned), "epochs") as advance:
         for number, training in enumerate(planned, start=1):
-            parameters = {"channel": training.channel, "fold": training.fold}
-            with tracked.child(f"{training.channel} without {training.fold}", parameters) as child:
+            with _network_run(tracked, training) as child:
 
                 def note(epoch: int, numbers: dict[str, float], child: TrackedRun = child) -> None:
                     child.log_metrics(numbers, step=epoch)
@@ -147,13 +178,7 @@ def _fine_tune(
                 trained = train(training, store, note)
                 # Epochs that stopping early saved are done with too.
                 advance(training.recipe.epochs - len(trained.curves))
-                child.tag("weights.digest", trained.backbone.weights_digest())
-                child.tag("weights.path", str(trained.weights))
-                child.tag("reused", str(trained.reused).lower())
-                child.log_file(trained.weights.with_name("recipe.json"))
-                # A network is uploaded by the run that trained it; runs that use it again name it.
-                if not trained.reused:
-                    child.log_file(trained.weights)
+                _log_network(child, trained, training.identity())
             last = trained.curves[-1]
             reporter.say(
                 f"Network {number} of {len(planned)}, {training.channel} without {training.fold}: "
@@ -162,6 +187,37 @@ def _fine_tune(
             )
             made.append(replace(training.extraction, backbone=trained.backbone))
     return made
+
+
+def _bring_back(
+    chosen: Sequence[Reused], tracked: TrackedRun, store: FeatureStore, reporter: ConsoleReporter
+) -> list[Extraction]:
+    """Bring every fold's and channel's network back, a nested run each, and return how each makes its features."""
+    made = []
+    with reporter.stage("Bringing networks back", len(chosen), "networks") as advance:
+        for one in chosen:
+            with _network_run(tracked, one) as child:
+                trained = one.trained(store)
+                for epoch, numbers in enumerate(trained.curves, start=1):
+                    child.log_metrics(numbers, step=epoch)
+                child.tag("network.run", one.network.run.run_id)
+                _log_network(child, trained, one.network.identity)
+            made.append(replace(one.extraction, backbone=trained.backbone))
+            advance(1)
+    return made
+
+
+def _network_run(tracked: TrackedRun, one: Training | Reused) -> AbstractContextManager[TrackedRun]:
+    return tracked.child(f"{one.channel} without {one.fold}", {"channel": one.channel, "fold": one.fold})
+
+
+def _log_network(child: TrackedRun, trained: Trained, identity: Mapping[str, Any]) -> None:
+    """Log all that a later run needs to use the network again, the weights once however many runs use them."""
+    child.tag("weights.path", str(trained.weights))
+    child.tag("reused", str(trained.reused).lower())
+    child.log_text("recipe.json", json.dumps(identity, sort_keys=True, indent=1))
+    child.log_text("curves.json", json.dumps(trained.curves, indent=1))
+    child.log_network(trained.weights, trained.backbone.weights_digest())
 
 
 def _tags(settings: Settings, plugins: Plugins, checked: Checked) -> dict[str, str]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Where runs go unless MLFLOW_TRACKING_URI says otherwise, below the working folder.
 LOCAL_FOLDER = Path("mlruns")
+#: The SHA-256 of a fine-tuned network, and the run that has its file.
+DIGEST_TAG, _HOLDER_TAG = "weights.digest", "weights.run"
+_WEIGHTS = "weights.safetensors"
 _HOST_TAG, _PROCESS_TAG, _ENDED_TAG = "bserkit.host", "bserkit.process", "bserkit.ended"
 #: What an MLflow run is, where it is no ordinary run: those have no such tag.
 _KIND_TAG, _COMPARISON, _NETWORK = "bserkit.kind", "comparison", "network"
@@ -74,6 +77,15 @@ class TrackedRun:
     def log_file(self, path: Path) -> None:
         """Log a copy of a file."""
         self.client.log_artifact(self.run_id, str(path))
+
+    def log_network(self, weights: Path, digest: str) -> None:
+        """Log a fine-tuned network's file, unless a run has it already, and name the run that has it."""
+        self.tag(DIGEST_TAG, digest)
+        holder = _holder(self.client, digest)
+        if holder is None:
+            self.log_file(weights)
+        # Named only now, so that a run that was killed half-way through is never taken for one that has the file.
+        self.tag(_HOLDER_TAG, holder or self.run_id)
 
     def tag(self, name: str, value: str) -> None:
         """Set a tag."""
@@ -302,6 +314,32 @@ def read_artifact_text(run: KeptRun, name: str) -> str:
         return Path(client.download_artifacts(run.run_id, name, folder)).read_text(encoding="utf-8")
 
 
+def networks_of(run: KeptRun) -> list[KeptRun]:
+    """Return the nested runs of a run's fine-tuned networks, the first first."""
+    with _existing_store() as client:
+        nested = f"tags.`mlflow.parentRunId` = '{run.run_id}' and tags.`{_KIND_TAG}` = '{_NETWORK}'"
+        found = _search(client, nested)
+        return [_kept(one, run.experiment) for one in found if one.info.status == "FINISHED"]
+
+
+def has_network(network: KeptRun) -> bool:
+    """Say whether the file of a nested run's network can be had from a run."""
+    with _existing_store() as client:
+        return _holder(client, network.tags[DIGEST_TAG]) is not None
+
+
+def fetch_network(network: KeptRun) -> bytes:
+    """Return the file of a nested run's network, from whatever run has it.
+
+    Raises:
+        BserkitError: no run has it any more.
+    """
+    with _existing_store() as client, tempfile.TemporaryDirectory() as folder:
+        if (holder := _holder(client, network.tags[DIGEST_TAG])) is None:
+            raise BserkitError(f"No run has the network of run {network.run_id} ({network.name}) any more.")
+        return Path(client.download_artifacts(holder, _WEIGHTS, folder)).read_bytes()
+
+
 def log_comparison(
     experiment: str, run_name: str, parameters: Mapping[str, str], files: Mapping[str, str]
 ) -> tuple[str, str]:
@@ -354,6 +392,23 @@ def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
             return
 
 
+def _search(client: MlflowClient, filter_string: str) -> list[Run]:
+    """Find runs in every experiment, the oldest first."""
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return list(
+        client.search_runs(experiments, filter_string, order_by=["attributes.start_time ASC"], max_results=10_000)
+    )
+
+
+def _holder(client: MlflowClient, digest: str) -> str | None:
+    """Return the run that has the file of a fine-tuned network, if one has."""
+    found = _search(client, f"tags.`{DIGEST_TAG}` = '{digest}'")
+    for holder in dict.fromkeys(run.data.tags[_HOLDER_TAG] for run in found if _HOLDER_TAG in run.data.tags):
+        if any(file.path == _WEIGHTS for file in client.list_artifacts(holder)):
+            return str(holder)
+    return None
+
+
 def _finished(client: MlflowClient, run: Run) -> KeptRun:
     shown = f"Run {run.info.run_id} ({run.info.run_name})"
     if run.info.lifecycle_stage == "deleted":
@@ -367,6 +422,10 @@ def _finished(client: MlflowClient, run: Run) -> KeptRun:
             "Its numbers would be of a part of the items, if any."
         )
     experiment = client.get_experiment(run.info.experiment_id).name
+    return _kept(run, experiment)
+
+
+def _kept(run: Run, experiment: str) -> KeptRun:
     return KeptRun(run.info.run_id, run.info.run_name, experiment, dict(run.data.params), dict(run.data.tags))
 
 
