@@ -40,7 +40,7 @@ def scripts(corpus: Path | None, weights: Path | None, cache: Path) -> dict[str,
         if speech
         else None,
         "extraction": [*speech, "--backbone", "alexnet:weights=random"] if speech else None,
-        "memory": [],
+        "memory": speech,
     }
 
 

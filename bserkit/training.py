@@ -260,7 +260,8 @@ def _resume(checkpoint: Path, model: _Decider, optimiser: torch.optim.SGD, best:
     model.load_state_dict(of("model"))
     parameters = dict(model.named_parameters())
     for name, value in of("momentum").items():
-        optimiser.state[parameters[name]]["momentum_buffer"] = value.to(parameters[name].device)
+        # In its parameter's own layout, which the optimiser takes for granted.
+        optimiser.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(value)
     best |= of("best")
     return curves
 
