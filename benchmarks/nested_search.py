@@ -23,6 +23,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from bserkit import Views, speaker_groups
 from bserkit.builtin.classifiers import LinearSvm
@@ -56,7 +57,9 @@ def plain(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, machine:
     grid = {name: [cost / features.shape[1] for cost in SEARCHED_COSTS]}
     folds = PredefinedSplit(speaker_groups(groups, SEARCH_GROUPS))
     search = GridSearchCV(make_pipeline(StandardScaler(), machine), grid, cv=folds, scoring=_count_right)
-    return search.fit(features, labels)
+    # libsvm multiplies vector by vector; threads for each of those cost it more than they give.
+    with threadpool_limits(1):
+        return search.fit(features, labels)
 
 
 def _count_right(estimator: object, X: np.ndarray, y: np.ndarray) -> int:
