@@ -1,27 +1,32 @@
-"""How many decisions change if segment features are kept in half precision?
+"""What do half as precise numbers change: computing in bfloat16, and keeping features in half the room?
 
-    python benchmarks/half_precision.py DATA --backbone SPEC [--precision bf16] [--mono duplicate] [--cache DIR]
+    python benchmarks/half_precision.py DATA --backbone SPEC [--mono duplicate] [--every 4] [--cache DIR] [--json FILE]
 
-None do where the network computes in bfloat16, whose values float16 holds exactly, so those are kept in half the room.
-Some do where it computes in fp32, so those are kept whole. Features that the store lacks are computed first.
+Features of every Nth utterance of each speaker are computed in fp32 and in bf16, or read where they are kept; their
+cosine is taken segment by segment. Then both are evaluated with every built-in pooler, two-stage and feature fusion,
+and the decisions that differ are counted; so are those that differ once fp32 features are rounded to float16. That is
+why features are kept in float16 only where the network computed in bfloat16, whose values float16 holds exactly.
 """
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from figures import Figure, parser, report
 
 from bserkit import Fuser, Pooler
 from bserkit.config import resolve
-from bserkit.console import ConsoleReporter
-from bserkit.experiment import FUSION, evaluate, pool_features
-from bserkit.extraction import extract, pending
+from bserkit.experiment import FUSION, Checked, evaluate, pool_features
+from bserkit.extraction import Extraction, extract, pending
 from bserkit.plugins import load_plugins
 from bserkit.progress import Silent
+from bserkit.protocol import split
 from bserkit.run import prepare
 from bserkit.store import FeatureStore, default_folder
+
+POOLERS, FUSIONS = ("block-max", "block-avg", "global-max", "global-avg"), ("two-stage", "feature")
 
 
 def rounded(pooler: Pooler) -> Pooler:
@@ -34,31 +39,81 @@ def rounded(pooler: Pooler) -> Pooler:
     return Rounded(**pooler.parameters)
 
 
+def thinned(checked: Checked, every: int) -> Checked:
+    """Return every Nth utterance of each speaker and label."""
+    seen: dict[tuple[str, str], int] = {}
+    rows = []
+    for row, one in enumerate(checked.corpus.utterances):
+        count = seen[one.speaker, one.label] = seen.get((one.speaker, one.label), -1) + 1
+        rows += [row] * (count % every == 0)
+    return replace(
+        checked,
+        corpus=replace(checked.corpus, utterances=tuple(checked.corpus.utterances[row] for row in rows)),
+        digests=tuple(checked.digests[row] for row in rows),
+        facts=tuple(checked.facts[row] for row in rows),
+    )
+
+
+def cosines(checked: Checked, one: Extraction, other: Extraction, store: FeatureStore) -> np.ndarray:
+    """Return the ``(segment,)`` cosine of the features of both, over all channels and utterances."""
+    found = []
+    for channel, recipe in one.recipes().items():
+        for digest in checked.digests:
+            kept = (store.read_features(way, digest)[0] for way in (recipe, other.recipes()[channel]))
+            left, right = (features.astype(np.float64) for features in kept)
+            lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+            # A segment without any feature, such as of a silent Side, is the same in both or has no direction.
+            found.append((left * right).sum(axis=1)[lengths > 0] / lengths[lengths > 0])
+    return np.concatenate(found)
+
+
 def main() -> None:
-    """Evaluate every built-in pooler with score and feature fusion, on both."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    for option in ("--backbone", "--precision", "--mono", "--cache"):
-        parser.add_argument(option)
-    given = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
-    store = FeatureStore(Path(given.pop("cache", default_folder())))
-    plugins = load_plugins(outside=False)
-    settings = resolve(given, plugins)
-    checked, folds = prepare(settings, store, Silent())
-    work = pending(checked.corpus.utterances, checked.digests, settings.extraction, store)
-    extract(work, store, ConsoleReporter())
-    print(f"{settings.extraction.backbone.spec} in {settings.extraction.precision}")
-    print("pooler, fusion: changed decisions of all parts, of the fusion, largest change of a score")
-    for name in ("block-max", "block-avg", "global-max", "global-avg"):
+    """Compare features, then decisions."""
+    options = parser(__doc__)
+    options.add_argument("data", type=Path)
+    options.add_argument("--backbone", default="alexnet:weights=random")
+    options.add_argument("--mono", default="refuse")
+    options.add_argument("--every", type=int, default=4)
+    options.add_argument("--cache", type=Path, default=default_folder())
+    given = options.parse_args()
+    store, plugins = FeatureStore(given.cache), load_plugins(outside=False)
+    settings = resolve(
+        {"data": given.data, "backbone": given.backbone, "mono": given.mono, "precision": "fp32"}, plugins
+    )
+    checked = thinned(prepare(settings, store, Silent())[0], given.every)
+    folds = split(settings.protocol, checked.corpus.utterances)
+    exact = settings.extraction
+    half = replace(exact, precision="bf16")
+    for way in (exact, half):
+        extract(pending(checked.corpus.utterances, checked.digests, way, store), store, Silent())
+    cosine = cosines(checked, exact, half, store)
+
+    changed = {"bf16": 0, "float16": 0}
+    decisions = 0
+    for name in POOLERS:
         pooler = plugins.make(Pooler, name)
-        both = [pool_features(checked, settings.extraction, one, store, Silent()) for one in (pooler, rounded(pooler))]
-        for fusion in ("two-stage", "feature"):
+        views = {
+            "fp32": pool_features(checked, exact, pooler, store, Silent()),
+            "bf16": pool_features(checked, half, pooler, store, Silent()),
+            "float16": pool_features(checked, exact, rounded(pooler), store, Silent()),
+        }
+        for fusion in FUSIONS:
             fuser = plugins.make(Fuser, fusion)
-            whole, half = (evaluate(views, folds, fuser, settings.classifier, Silent()) for views in both)
-            changed = {part: int((whole.decisions(part) != half.decisions(part)).sum()) for part in whole.scores}
-            largest = max(float(np.abs(whole.scores[part] - half.scores[part]).max()) for part in whole.scores)
-            count = len(whole.items) * len(changed)
-            print(f"{name}, {fusion}: {sum(changed.values())} of {count}, {changed[FUSION]}, {largest:.1e}", flush=True)
+            decided = {
+                way: evaluate(seen, folds, fuser, settings.classifier, Silent()).decisions(FUSION)
+                for way, seen in views.items()
+            }
+            decisions += len(decided["fp32"])
+            for way in changed:
+                changed[way] += int((decided[way] != decided["fp32"]).sum())
+    figures = {
+        "cosine of bf16 and fp32 features, lowest": Figure(float(cosine.min()), "", "higher", 0.999),
+        "cosine of bf16 and fp32 features, mean": Figure(float(cosine.mean()), "", "higher"),
+        "decisions that bf16 changes": Figure(100 * changed["bf16"] / decisions, "%", "lower"),
+        "decisions that float16 storage changes": Figure(100 * changed["float16"] / decisions, "%", "lower"),
+    }
+    which = f"{exact.backbone.spec}: {len(cosine)} segments of {len(checked.digests)} utterances, {decisions} decisions"
+    report("half_precision", figures, given.json, [which.replace(str(given.data), "DATA")])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ The names below are what a plugin needs. The package reads in the data's order: 
 
 from bserkit.backbone import Backbone
 from bserkit.channels import ChannelTransform
-from bserkit.classifier import Classifier, class_scores, fit_classifier
+from bserkit.classifier import Classifier, class_scores, fit_classifier, fit_joined, joined
 from bserkit.component import Component
 from bserkit.corpus import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
 from bserkit.errors import BserkitError, UsageError
@@ -39,6 +39,8 @@ __all__ = [
     "audio_files",
     "class_scores",
     "fit_classifier",
+    "fit_joined",
     "hookimpl",
+    "joined",
     "speaker_groups",
 ]

@@ -317,16 +317,17 @@ def report(reference: str, out: Path | None, experiment: str) -> None:
     """
     from bserkit.document import page
     from bserkit.export import check_writable
-    from bserkit.report import NEEDED, WANTED, gather
+    from bserkit.report import NEEDED, WANTED, Network, gather
     from bserkit.store import write_whole
-    from bserkit.tracking import find_run, read_artifacts, read_networks
+    from bserkit.tracking import curves_of, find_run, networks_of, read_artifacts
 
     if out:
         check_writable(out)
     found = find_run(reference, experiment)
     out = out or Path(f"report-{found.run_id[:8]}.html")
     check_writable(out)
-    made = gather(found, read_artifacts(found, NEEDED, WANTED), read_networks(found))
+    networks = [Network(one.parameters, one.tags, curves_of(one)) for one in networks_of(found)]
+    made = gather(found, read_artifacts(found, NEEDED, WANTED), networks)
     write_whole(out, page(made).encode())
     click.echo(f"Report of run {found.run_id} ({found.name}) in {out.resolve()}")
 

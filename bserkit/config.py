@@ -17,7 +17,7 @@ from bserkit.component import Component, Spec, read_specs
 from bserkit.corpus import CorpusReader, find_reader
 from bserkit.errors import UsageError, nearest
 from bserkit.extraction import Extraction
-from bserkit.finetune import Sgd
+from bserkit.finetune import FromRun, Sgd
 from bserkit.frontend import Frontend
 from bserkit.fusion import Fuser
 from bserkit.hardware import resolve_device, resolve_precision
@@ -69,7 +69,7 @@ class Settings:
     corpus: CorpusReader | None
     found_reader: bool
     extraction: Extraction
-    finetune: Sgd | None
+    finetune: Sgd | FromRun | None
     pooler: Pooler
     classifier: Classifier
     fusion: Fuser

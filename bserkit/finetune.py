@@ -21,6 +21,7 @@ from bserkit.speakers import speaker_groups
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from bserkit.backbone import Backbone
     from bserkit.corpus import Utterance
     from bserkit.extraction import Extraction
     from bserkit.protocol import Fold
@@ -53,8 +54,37 @@ class Sgd(Component):
     seed: int = Field(0, description="of the last layer's initial values, the order of segments and dropout")
 
 
+class FromRun(Component):
+    """The networks that an earlier run fine-tuned, for another pooler, classifier or fusion; nothing is trained."""
+
+    kind = "finetune"
+    name: ClassVar[str] = "from"
+    run: str = Field(description="that run's id, the first characters of it, or its name in the experiment")
+
+
 #: What is fine-tuned on decides what may be believed, so it is not open to plugins.
-FINETUNES: tuple[type[Component], ...] = (Sgd,)
+FINETUNES: tuple[type[Component], ...] = (Sgd, FromRun)
+
+
+#: The numbers of one epoch by name: losses and accuracies of segments, the learning rate, the speed.
+Epoch = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fine-tuned network.
+
+    Attributes:
+        backbone: the recipe that loads it.
+        weights: its values.
+        curves: the numbers of each epoch.
+        reused: whether an earlier run had trained it to the end.
+    """
+
+    backbone: Backbone
+    weights: Path
+    curves: Sequence[Epoch]
+    reused: bool
 
 
 @dataclass(frozen=True)

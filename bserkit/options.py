@@ -69,7 +69,10 @@ def learning_options(command: Any, several: bool = False) -> Any:
     poolers, fusions = ("all four", "two-stage:tune=oracle, feature") if several else ("block-max", "two-stage")
     options = [
         component_option(
-            "--finetune", "finetune", "Fine-tune the backbone in each fold, such as sgd.  [default: not]", several
+            "--finetune",
+            "finetune",
+            "Fine-tune the backbone in each fold (sgd), or take an earlier run's (from:run=RUN).  [default: not]",
+            several,
         ),
         component_option(
             "--pooler", "pooler", f"From an utterance's segments to one vector.  [default: {poolers}]", several

@@ -70,6 +70,7 @@ def _draw_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -
     share = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
+        # The words in a cell take no room outside it, which the layout need not find out.
         axes.text(
             column,
             row,
@@ -78,6 +79,7 @@ def _draw_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -
             va="center",
             fontsize=7,
             color="white" if share[row, column] > 0.5 else "black",
+            in_layout=False,
         )
     names = [_plain(name) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")

@@ -25,7 +25,7 @@ from bserkit.statistics import Interval, chance, interval_warning, speaker_confu
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bserkit.tracking import KeptRun, Network
+    from bserkit.tracking import KeptRun
 
 #: The files of a run that a report is made of, and those that it shows where there are any.
 NEEDED = ("predictions.csv", "folds.csv")
@@ -40,6 +40,19 @@ _CURVES = {
 }
 #: Beginnings of tags that have a place of their own, or that say nothing to a reader.
 _OWN_TAGS = ("mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "command", "machine", "notes", "fusion.notes")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A nested run: how one network was fine-tuned.
+
+    Attributes:
+        curves: by metric, its (epoch, value) after each epoch.
+    """
+
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    curves: Mapping[str, Sequence[tuple[int, float]]]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from bserkit.corpus import CorpusReader, read_corpus
 from bserkit.example import channel_example
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
-from bserkit.finetune import trainings
+from bserkit.finetune import FromRun
 from bserkit.progress import Silent
 from bserkit.protocol import describe_overlap, speaker_overlap, split
 from bserkit.record import (
@@ -28,7 +28,8 @@ from bserkit.record import (
     search_curves,
     search_rows,
 )
-from bserkit.tracking import TrackedRun, tracked_run
+from bserkit.tracking import TrackedRun, find_run, tracked_run
+from bserkit.tuning import planned_networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from bserkit.corpus import Corpus
     from bserkit.experiment import Checked, Evaluation
     from bserkit.extraction import Extraction
-    from bserkit.finetune import Training
     from bserkit.fusion import Views
     from bserkit.plugins import Plugins
     from bserkit.progress import Reporter
@@ -97,6 +97,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     settings.extraction.backbone.weights_digest()
     settings.protocol.digest()
     prepared = prepare(settings, store, reporter)
+    settings = with_whole_id(settings)
     features = planned_features(settings, prepared, store, reporter)
     show_findings(reporter.console, settings, prepared)
     name = settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
@@ -136,6 +137,13 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
     return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"), found_reader=False)
 
 
+def with_whole_id(settings: Settings) -> Settings:
+    """Name a run whose networks are used again by its id, which stays true when other runs take its name."""
+    if not isinstance(settings.finetune, FromRun):
+        return settings
+    return replace(settings, finetune=FromRun(run=find_run(settings.finetune.run, settings.experiment).run_id))
+
+
 def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prepared:
     """Read and check the corpus, split it, and look for what could fool the numbers."""
     assert settings.data is not None  # noqa: S101
@@ -160,57 +168,18 @@ def planned_features(settings: Settings, prepared: Prepared, store: FeatureStore
 
         return frozen
 
-    from bserkit.training import check_trainable
-
-    planned = trainings(settings.finetune, extraction, utterances, checked.digests, folds)
-    check_trainable(settings.finetune, extraction.backbone)
+    networks = planned_networks(settings.finetune, settings.experiment, extraction, checked, folds, store, reporter)
 
     def tuned(tracked: TrackedRun) -> Callable[[int], Views]:
-        networks = _fine_tune(planned, tracked, store, reporter)
-        with reporter.stage("Extracting features", len(networks), "networks") as advance:
-            for network in networks:
+        made = networks(tracked)
+        with reporter.stage("Extracting features", len(made), "networks") as advance:
+            for network in made:
                 extract(pending(utterances, checked.digests, network, store), store, Silent())
                 advance(1)
-        each = len(networks) // len(folds)
-        return lambda fold: pool_by_channel(checked, networks[fold * each : (fold + 1) * each], settings.pooler, store)
+        each = len(made) // len(folds)
+        return lambda fold: pool_by_channel(checked, made[fold * each : (fold + 1) * each], settings.pooler, store)
 
     return tuned
-
-
-def _fine_tune(
-    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: Reporter
-) -> list[Extraction]:
-    """Fine-tune every fold's and channel's network, a nested run each, and return how each makes its features."""
-    from bserkit.training import train
-
-    made = []
-    with reporter.stage("Fine-tuning", sum(one.recipe.epochs for one in planned), "epochs") as advance:
-        for number, training in enumerate(planned, start=1):
-            parameters = {"channel": training.channel, "fold": training.fold}
-            with tracked.child(f"{training.channel} without {training.fold}", parameters) as child:
-
-                def note(epoch: int, numbers: dict[str, float], child: TrackedRun = child) -> None:
-                    child.log_metrics(numbers, step=epoch)
-                    advance(1)
-
-                trained = train(training, store, note)
-                # Epochs that stopping early saved are done with too.
-                advance(training.recipe.epochs - len(trained.curves))
-                child.tag("weights.digest", trained.backbone.weights_digest())
-                child.tag("weights.path", str(trained.weights))
-                child.tag("reused", str(trained.reused).lower())
-                child.log_file(trained.weights.with_name("recipe.json"))
-                # A network is uploaded by the run that trained it; runs that use it again name it.
-                if not trained.reused:
-                    child.log_file(trained.weights)
-            last = trained.curves[-1]
-            reporter.say(
-                f"Network {number} of {len(planned)}, {training.channel} without {training.fold}: "
-                f"{'kept from before, ' * trained.reused}{len(trained.curves)} epochs, at last training loss "
-                f"{last['train/loss']:.3f}, accuracy {last['train/accuracy']:.3f}"
-            )
-            made.append(replace(training.extraction, backbone=trained.backbone))
-    return made
 
 
 def parameters(settings: Settings) -> dict[str, str]:

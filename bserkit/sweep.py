@@ -17,7 +17,16 @@ from bserkit.errors import BserkitError, UsageError
 from bserkit.experiment import FUSION
 from bserkit.progress import Numbered, Silent
 from bserkit.record import csv_text
-from bserkit.run import evaluate_and_log, log_corpus, parameters, planned_features, prepare, tags, with_data
+from bserkit.run import (
+    evaluate_and_log,
+    log_corpus,
+    parameters,
+    planned_features,
+    prepare,
+    tags,
+    with_data,
+    with_whole_id,
+)
 from bserkit.tables import Outcome, Page, confusions, page, result_row
 from bserkit.tracking import IDENTITY_TAG, find_run, read_artifact_text, tracked_sweep
 
@@ -242,7 +251,9 @@ def _with_data(
     return [
         replace(
             one,
-            settings=replace(one.settings, data=first.data, corpus=first.corpus, found_reader=first.found_reader),
+            settings=replace(
+                with_whole_id(one.settings), data=first.data, corpus=first.corpus, found_reader=first.found_reader
+            ),
         )
         for one in planned
     ]

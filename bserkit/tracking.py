@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Where runs go unless MLFLOW_TRACKING_URI says otherwise, below the working folder.
 LOCAL_FOLDER = Path("mlruns")
+#: The SHA-256 of a fine-tuned network, and the run that has its file.
+DIGEST_TAG, _HOLDER_TAG = "weights.digest", "weights.run"
+_WEIGHTS = "weights.safetensors"
 _HOST_TAG, _PROCESS_TAG, _ENDED_TAG = "bserkit.host", "bserkit.process", "bserkit.ended"
 #: What an MLflow run is, where it is no ordinary run: those have no such tag.
 _KIND_TAG, _COMPARISON, _NETWORK, _SWEEP = "bserkit.kind", "comparison", "network", "sweep"
@@ -80,6 +83,15 @@ class TrackedRun:
         """Log a copy of a file."""
         self.client.log_artifact(self.run_id, str(path))
 
+    def log_network(self, weights: Path, digest: str) -> None:
+        """Log a fine-tuned network's file, unless a run has it already, and name the run that has it."""
+        self.tag(DIGEST_TAG, digest)
+        holder = _holder(self.client, digest)
+        if holder is None:
+            self.log_file(weights)
+        # Named only now, so that a run that was killed half-way through is never taken for one that has the file.
+        self.tag(_HOLDER_TAG, holder or self.run_id)
+
     def tag(self, name: str, value: str) -> None:
         """Set a tag."""
         self.client.set_tag(self.run_id, name, value)
@@ -106,12 +118,12 @@ class TrackedRun:
         """
         broken = {
             run.info.run_id
-            for run in _search(self.client, self.experiment_id, f"tags.`{_KIND_TAG}` = '{_SWEEP}'")
+            for run in _search(self.client, [self.experiment_id], f"tags.`{_KIND_TAG}` = '{_SWEEP}'")
             if run.info.status in {"KILLED", "FAILED"}
         }
         made = f"attributes.status = 'FINISHED' and tags.`{IDENTITY_TAG}` != ''"
         taken: dict[str, str] = {}
-        for run in list(_search(self.client, self.experiment_id, made)):
+        for run in list(_search(self.client, [self.experiment_id], made)):
             identity, parent = run.data.tags[IDENTITY_TAG], run.data.tags.get(_PARENT_TAG)
             if parent in broken and identity in identities and identity not in taken:
                 self.client.set_tag(run.info.run_id, _MADE_IN_TAG, parent)
@@ -285,19 +297,6 @@ class KeptRun:
     began: str = ""
 
 
-@dataclass(frozen=True)
-class Network:
-    """A nested run: how one network was fine-tuned.
-
-    Attributes:
-        curves: by metric, its value after each epoch.
-    """
-
-    parameters: Mapping[str, str]
-    tags: Mapping[str, str]
-    curves: Mapping[str, Sequence[tuple[int, float]]]
-
-
 def find_run(reference: str, experiment: str) -> KeptRun:
     """Find a finished run by its id, by its name or by the first characters of its id, in this order.
 
@@ -376,22 +375,39 @@ def read_artifacts(run: KeptRun, needed: Sequence[str], wanted: Sequence[str] = 
         }
 
 
-def read_networks(run: KeptRun) -> list[Network]:
-    """Read how each network of a run was fine-tuned, in the order of their learning; none where none was."""
+def networks_of(run: KeptRun) -> list[KeptRun]:
+    """Return the nested runs of a run's fine-tuned networks, the first first."""
     with _existing_store() as client:
         nested = f"tags.`mlflow.parentRunId` = '{run.run_id}' and tags.`{_KIND_TAG}` = '{_NETWORK}'"
-        experiment_id = client.get_run(run.run_id).info.experiment_id
-        return [
-            Network(
-                parameters=dict(one.data.params),
-                tags=dict(one.data.tags),
-                curves={
-                    name: [(point.step, point.value) for point in client.get_metric_history(one.info.run_id, name)]
-                    for name in sorted(one.data.metrics)
-                },
-            )
-            for one in _search(client, experiment_id, nested, "attributes.start_time ASC")
-        ]
+        found = _search(client, [client.get_run(run.run_id).info.experiment_id], nested)
+        return [_kept(one, run.experiment) for one in found if one.info.status == "FINISHED"]
+
+
+def curves_of(network: KeptRun) -> dict[str, list[tuple[int, float]]]:
+    """Return, by metric, its (epoch, value) after each epoch of a network's fine-tuning."""
+    with _existing_store() as client:
+        return {
+            name: [(point.step, point.value) for point in client.get_metric_history(network.run_id, name)]
+            for name in sorted(network.metrics)
+        }
+
+
+def has_network(network: KeptRun) -> bool:
+    """Say whether the file of a nested run's network can be had from a run."""
+    with _existing_store() as client:
+        return _holder(client, network.tags[DIGEST_TAG]) is not None
+
+
+def fetch_network(network: KeptRun) -> bytes:
+    """Return the file of a nested run's network, from whatever run has it.
+
+    Raises:
+        BserkitError: no run has it any more.
+    """
+    with _existing_store() as client, tempfile.TemporaryDirectory() as folder:
+        if (holder := _holder(client, network.tags[DIGEST_TAG])) is None:
+            raise BserkitError(f"No run has the network of run {network.run_id} ({network.name}) any more.")
+        return Path(client.download_artifacts(holder, _WEIGHTS, folder)).read_bytes()
 
 
 def log_comparison(
@@ -437,20 +453,30 @@ def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
             f"There is no experiment {experiment!r} at {tracking_uri()}{nearest(experiment, known)}. "
             f"Known: {', '.join(known)}. Choose with --experiment NAME."
         )
-    yield from (run for run in _search(client, found.experiment_id, "", order) if _KIND_TAG not in run.data.tags)
+    yield from (run for run in _search(client, [found.experiment_id], "", order) if _KIND_TAG not in run.data.tags)
 
 
 def _search(
-    client: MlflowClient, experiment_id: str, wanted: str, order: str = "attributes.start_time ASC"
+    client: MlflowClient, experiment_ids: Sequence[str], wanted: str, order: str = "attributes.start_time ASC"
 ) -> Iterator[Run]:
-    """Find the runs of an experiment that a filter of MLflow's wants, page by page."""
+    """Find the runs of some experiments that a filter of MLflow's wants, page by page."""
     token = None
     while True:
-        page = client.search_runs([experiment_id], wanted, order_by=[order], max_results=200, page_token=token)
+        page = client.search_runs(list(experiment_ids), wanted, order_by=[order], max_results=200, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
+
+
+def _holder(client: MlflowClient, digest: str) -> str | None:
+    """Return the run that has the file of a fine-tuned network, if one has."""
+    everywhere = [one.experiment_id for one in client.search_experiments()]
+    found = _search(client, everywhere, f"tags.`{DIGEST_TAG}` = '{digest}'")
+    for holder in dict.fromkeys(run.data.tags[_HOLDER_TAG] for run in found if _HOLDER_TAG in run.data.tags):
+        if any(file.path == _WEIGHTS for file in client.list_artifacts(holder)):
+            return str(holder)
+    return None
 
 
 def _finished(client: MlflowClient, run: Run) -> KeptRun:
@@ -466,6 +492,10 @@ def _finished(client: MlflowClient, run: Run) -> KeptRun:
             "Its numbers would be of a part of the items, if any."
         )
     experiment = client.get_experiment(run.info.experiment_id).name
+    return _kept(run, experiment)
+
+
+def _kept(run: Run, experiment: str) -> KeptRun:
     began = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     return KeptRun(
         run_id=run.info.run_id,

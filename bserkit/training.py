@@ -23,32 +23,13 @@ from torch import Tensor, nn
 from bserkit.backbone import Backbone
 from bserkit.errors import BserkitError, UsageError
 from bserkit.extraction import BATCH_SEGMENTS, prepared
-from bserkit.finetune import Sgd, improves, is_over
+from bserkit.finetune import Epoch, Sgd, Trained, improves, is_over
 
 if TYPE_CHECKING:
     from bserkit.finetune import Item, Training
     from bserkit.store import FeatureStore
 
-#: The numbers of one epoch by name: losses and accuracies of segments, the learning rate, the speed.
-Epoch = dict[str, float]
 _HELD_OUT_LOSS = "validation/loss"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A fine-tuned network.
-
-    Attributes:
-        backbone: the recipe that loads it.
-        weights: its values.
-        curves: the numbers of each epoch.
-        reused: whether an earlier run had trained it to the end.
-    """
-
-    backbone: Backbone
-    weights: Path
-    curves: Sequence[Epoch]
-    reused: bool
 
 
 class _Decider(nn.Module):
@@ -177,7 +158,8 @@ def _begin(training: Training) -> tuple[_Decider, torch.optim.SGD]:
     model = _Decider(embedding, extraction.backbone.feature_size(), len(training.classes), recipe.dropout)
     model.to(extraction.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     changed = [value for value in model.parameters() if value.requires_grad]
-    return model, torch.optim.SGD(changed, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+    # In one pass over the values, which for AlexNet's 57 million takes half the time of several.
+    return model, torch.optim.SGD(changed, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
 
 
 def _freeze(network: nn.Module, recipe: Sgd) -> None:
@@ -278,7 +260,8 @@ def _resume(checkpoint: Path, model: _Decider, optimiser: torch.optim.SGD, best:
     model.load_state_dict(of("model"))
     parameters = dict(model.named_parameters())
     for name, value in of("momentum").items():
-        optimiser.state[parameters[name]]["momentum_buffer"] = value.to(parameters[name].device)
+        # In its parameter's own layout, which the optimiser takes for granted.
+        optimiser.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(value)
     best |= of("best")
     return curves
 

@@ -17,7 +17,9 @@ from bserkit import (
     Views,
     class_scores,
     fit_classifier,
+    fit_joined,
     hookimpl,
+    joined,
     speaker_groups,
 )
 from bserkit.metrics import measure
@@ -137,11 +139,8 @@ class Feature(Fuser):
         """Fit a classifier on all channels, and one on each channel and transform for comparison."""
         groups: dict[str, tuple[str, ...]] = {channel: (channel,) for channel in views.features}
         groups |= {transform: tuple(channels) for transform, channels in views.channels_of().items()}
-        estimators: dict[tuple[str, ...], Any] = {}
-        for channels in (*groups.values(), tuple(views.features)):
-            if channels not in estimators:
-                features = _concatenated(views, channels)
-                estimators[channels] = fit_classifier(make_classifier, features, views.labels, views.speakers)
+        joins = (*groups.values(), tuple(views.features))
+        estimators = fit_joined(make_classifier, views.features, joins, views.labels, views.speakers)
         return _FittedFeatures(estimators, groups)
 
 
@@ -187,7 +186,7 @@ class _FittedFeatures(FittedFuser):
         return {name: self._score(views, channels) for name, channels in self.groups.items()}
 
     def _score(self, views: Views, channels: tuple[str, ...]) -> np.ndarray:
-        return class_scores(self.estimators[channels], _concatenated(views, channels), views.classes)
+        return class_scores(self.estimators[channels], joined(views.features, channels), views.classes)
 
 
 def weightings(inputs: int) -> Iterable[tuple[float, ...]]:
@@ -243,12 +242,6 @@ def _out_of_group_scores(
         estimator = fit_classifier(make_classifier, features[outside], views.labels[outside], views.speakers[outside])
         scores[inside] = class_scores(estimator, features[inside], views.classes)
     return scores
-
-
-def _concatenated(views: Views, channels: Sequence[str]) -> np.ndarray:
-    if len(channels) == 1:
-        return views.features[channels[0]]
-    return np.concatenate([views.features[channel] for channel in channels], axis=1)
 
 
 def _decide(scores: np.ndarray, classes: Sequence[str]) -> np.ndarray:

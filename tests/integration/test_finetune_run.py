@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import signal
 import time
 import tomllib
@@ -87,46 +88,83 @@ def test_progress_counts_the_epochs_of_all_channels_and_folds(tuned):
     assert f"fine-tuned by sgd:epochs={EPOCHS},lr=0.05" in ended.stderr
 
 
-def test_another_pooler_and_fusion_use_the_networks_and_their_features_again(tuned, run_cli, runs_of, command):
+@pytest.fixture(scope="module")
+def another(tuned, run_cli, runs_of, command):
+    """A run with another pooler and fusion: when the store's networks and features were written before and after it."""
     _, _, _, folder = tuned
     cache = folder / "cache"
-    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")}
-    another = (*command, "--pooler", "global-avg", "--fusion", "feature", "--experiment", "again")
-    ended = run_cli(*another, cwd=folder, cache=cache)
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")}
+
+    before = written()
+    options = ("--pooler", "global-avg", "--fusion", "feature", "--experiment", "again")
+    ended = run_cli(*command, *options, cwd=folder, cache=cache)
     assert ended.returncode == 0, ended.stderr
-    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")} == before
-    _, *children = runs_of(folder, "again")
+    return before, written(), *runs_of(folder, "again")
+
+
+def test_another_pooler_and_fusion_use_the_networks_and_their_features_again(another):
+    before, after, _, *children = another
+    assert after == before
     assert {child.tags["reused"] for child in children} == {"true"}
     assert all(len(child.steps["train/loss"]) == EPOCHS for child in children)
     assert not any((child.artifacts / "weights.safetensors").exists() for child in children)
 
 
-def test_a_killed_run_goes_on_from_its_last_epoch_and_ends_as_an_unbroken_one(
+def checkpoints_in(cache):
+    return list(cache.glob("finetune-1/*/checkpoint.safetensors"))
+
+
+def features_in(cache):
+    return list(cache.glob("features-1/*/*/*.safetensors"))
+
+
+#: Moments at which a run is killed, and how long its network pauses before each step so that there is time for it.
+KILLS = {
+    "while an epoch is learned": (0.3, checkpoints_in),
+    "between two networks": (0.3, lambda cache: weights_in(cache) and not checkpoints_in(cache)),
+    "while features are extracted": (0.1, lambda cache: len(weights_in(cache)) == 4 and features_in(cache)),
+}
+
+
+def test_a_run_killed_three_times_loses_no_epoch_that_was_done_and_ends_as_an_unbroken_one(
     tuned, start_cli, finish_cli, run_cli, runs_of, command, tmp_path
 ):
     _, parent, _, folder = tuned
-    cache = tmp_path / "cache"
-    process = start_cli(*command, cwd=tmp_path, cache=cache, env={"SMALL_PAUSE": "0.5"})
-    deadline = time.monotonic() + 120
-    while not list(cache.glob("finetune-1/*/checkpoint.safetensors")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert finish_cli(process).returncode == -signal.SIGKILL
-    assert len(weights_in(cache)) < 4
-    (checkpoint,) = cache.glob("finetune-1/*/checkpoint.safetensors")
-    assert checkpoint.parent.name in weights_in(folder / "cache")
+    cache, chance = tmp_path / "cache", random.Random(3)
+    for moment, (pause, reached) in KILLS.items():
+        process = start_cli(*command, cwd=tmp_path, cache=cache, env={"SMALL_PAUSE": str(pause)})
+        deadline = time.monotonic() + 120
+        while not reached(cache):
+            assert process.poll() is None, moment
+            assert time.monotonic() < deadline, moment
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, pause))
+        process.send_signal(signal.SIGKILL)
+        assert finish_cli(process).returncode == -signal.SIGKILL, moment
+    assert len(features_in(cache)) < len(features_in(folder / "cache"))
 
     ended = run_cli(*command, cwd=tmp_path, cache=cache)
     assert ended.returncode == 0, ended.stderr
     assert weights_in(cache) == weights_in(folder / "cache")
-    assert not list(cache.glob("finetune-1/*/checkpoint.safetensors"))
+    assert not checkpoints_in(cache)
     runs = runs_of(tmp_path, "bserkit")
-    assert [run.status for run in runs].count("KILLED") == 2
-    (whole,) = (run for run in runs if run.status == "FINISHED" and "mlflow.parentRunId" not in run.tags)
+    killed, whole = ([run for run in runs if run.status == status] for status in ("KILLED", "FINISHED"))
+    (result,) = (run for run in whole if "mlflow.parentRunId" not in run.tags)
     for name in ("predictions.csv", "results.csv"):
-        assert (whole.artifacts / name).read_bytes() == (parent.artifacts / name).read_bytes(), name
+        assert (result.artifacts / name).read_bytes() == (parent.artifacts / name).read_bytes(), name
+    assert len([run for run in killed if "mlflow.parentRunId" not in run.tags]) == len(KILLS)
+    # An epoch that was learned again would have taken another time, to the last digit.
+    seconds = {
+        frozenset(run.params): dict(run.steps["seconds"])
+        for run in whole
+        if run.tags.get("mlflow.parentRunId") == result.id
+    }
+    done = [(run, *epoch) for run in runs if "mlflow.parentRunId" in run.tags for epoch in run.steps.get("seconds", [])]
+    assert len(done) > 4 * EPOCHS
+    for run, epoch, took in done:
+        assert seconds[frozenset(run.params)][epoch] == took
 
 
 def test_a_backbone_without_anything_to_learn_ends_with_2_before_a_run_is_opened(cli, corpus, fast, tmp_path):
@@ -141,3 +179,88 @@ def test_extraction_refuses_a_configuration_that_fine_tunes(cli, corpus, fast, t
     ended = cli("extract", corpus / "manifest.csv", "out.parquet", *fast, "--config", "run.toml")
     assert ended.returncode == 2
     assert "weights=PATH" in ended.stderr
+
+
+def reusing(command, reference):
+    """Return the command with the networks of an earlier run in place of training."""
+    position = command.index("--finetune")
+    return (*command[: position + 1], f"from:run={reference}", *command[position + 2 :])
+
+
+def test_networks_of_an_earlier_run_give_its_numbers_without_training_from_its_artifacts_alone(
+    tuned, another, run_cli, read_run, runs_of, command
+):
+    _, parent, children, folder = tuned
+    ended = run_cli(*reusing(command, parent.id[:12]), "--run-name", "again", cwd=folder, cache=folder / "empty")
+    assert ended.returncode == 0, ended.stderr
+    assert "Fine-tuning" not in ended.stderr
+    again = read_run(folder, ended)
+    for name in ("predictions.csv", "results.csv"):
+        assert (again.artifacts / name).read_bytes() == (parent.artifacts / name).read_bytes(), name
+    assert dict(again.params)["finetune"] == "from"
+    assert dict(again.params)["finetune.run"] == parent.id
+    nested = [run for run in runs_of(folder, "bserkit") if run.tags.get("mlflow.parentRunId") == again.id]
+    for one, origin in zip(nested, children, strict=True):
+        assert one.tags["network.run"] == one.tags["weights.run"] == origin.id
+        assert one.tags["weights.digest"] == origin.tags["weights.digest"]
+        assert len(one.steps["train/loss"]) == EPOCHS
+        assert not (one.artifacts / "weights.safetensors").exists()
+    # A run that used networks again can be used again itself, by its name, for another pooler and fusion.
+    other = (*reusing(command, "again"), "--pooler", "global-avg", "--fusion", "feature")
+    ended = run_cli(*other, cwd=folder, cache=folder / "empty")
+    assert ended.returncode == 0, ended.stderr
+    found, expected = (run.artifacts / "predictions.csv" for run in (read_run(folder, ended), another[2]))
+    assert found.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--channels", "ms"), ("no network for the channel mid", "left, right")),
+        (
+            ("--backbone", "alexnet:weights=random"),
+            ("began with backbone small, not alexnet", "--backbone as that run"),
+        ),
+        (("--protocol", "loso"), ("did not learn from", "wav/", "the corpus, --mono and --protocol of that run")),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_before_a_run_is_opened(tuned, run_cli, runs_of, command, options, said):
+    _, parent, _, folder = tuned
+    before = len(runs_of(folder, "bserkit"))
+    ended = run_cli(*reusing(command, parent.id), *options, cwd=folder, cache=folder / "cache")
+    assert ended.returncode == 2, ended.stderr
+    for words in said:
+        assert words in " ".join(ended.stderr.split())
+    assert len(runs_of(folder, "bserkit")) == before
+
+
+def test_networks_that_learned_from_a_fold_s_test_speakers_are_refused_with_speakers_and_items(
+    tuned, run_cli, command, manifest, rows
+):
+    _, parent, _, folder = tuned
+    # Under these names the same four speakers are parted otherwise.
+    names = {"ann": "speaker1", "bob": "speaker3", "cat": "speaker2", "dan": "speaker4"}
+    regrouped = manifest("regrouped.csv", [(path, label, names[speaker]) for path, label, speaker in rows])
+    ended = run_cli("run", regrouped, *reusing(command, parent.id)[2:], cwd=folder, cache=folder / "cache")
+    assert ended.returncode == 2
+    said = " ".join(ended.stderr.split())
+    assert "learned from 9 of the items that this fold tests, of speaker" in said
+    assert "wav/" in said
+    assert "Its results would be of speech that it knows" in said
+
+
+def test_a_run_without_networks_and_a_network_that_is_lost_are_refused(tuned, run_cli, runs_of, command, fast):
+    _, parent, children, folder = tuned
+    lost = (children[1].artifacts / "weights.safetensors").rename(folder / "moved.safetensors")
+    try:
+        ended = run_cli(*reusing(command, parent.id), cwd=folder, cache=folder / "nowhere")
+    finally:
+        lost.rename(children[1].artifacts / "weights.safetensors")
+    assert ended.returncode == 2
+    assert "right without group1" in ended.stderr
+    assert "is lost" in ended.stderr
+    plain = (*command[: command.index("--finetune")], "--run-name", "plain")
+    assert run_cli(*plain, cwd=folder, cache=folder / "cache").returncode == 0
+    ended = run_cli(*reusing(command, "plain"), cwd=folder, cache=folder / "cache")
+    assert ended.returncode == 2
+    assert "fine-tuned no networks" in ended.stderr

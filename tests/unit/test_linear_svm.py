@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from bserkit import class_scores, fit_classifier
+from bserkit import class_scores, fit_classifier, fit_joined, joined
 from bserkit.builtin.classifiers import LinearSvm
 from bserkit.builtin.linear_svm import SEARCHED_COSTS, TOLERANCE, LinearSVM
 
@@ -101,3 +101,28 @@ def test_the_component_hands_its_training_speakers_to_a_search():
 def test_it_clones_as_scikit_learn_expects():
     machine = clone(LinearSVM(c=3.0, scale="none"))
     assert (machine.c, machine.scale) == (3.0, "none")
+
+
+@pytest.mark.parametrize("cost", [1.0, "search"])
+@pytest.mark.parametrize("scale", ["standard", "none"])
+def test_joined_blocks_are_learned_as_their_columns_one_after_another(cost, scale):
+    X, y, speakers = data(size=60)
+    blocks = {"left": X[:, :10], "right": X[:, 10:15], "side": X[:, 15:]}
+    joins = [("left",), ("left", "side"), ("left", "right", "side")]
+    machine = LinearSVM(c=cost, scale=scale)
+    fitted = fit_joined(lambda: machine, blocks, joins, y, speakers)
+    assert list(fitted) == joins
+    for join, together in fitted.items():
+        columns = joined(blocks, join)
+        alone = clone(machine).fit(columns, y, speakers)
+        assert together.c_ == alone.c_
+        np.testing.assert_allclose(together.decision_function(columns), alone.decision_function(columns), atol=1e-9)
+
+
+def test_any_other_classifier_is_fitted_on_joined_columns():
+    X, y, speakers = data()
+    blocks = {"left": X[:, :10], "right": X[:, 10:]}
+    (fitted,) = fit_joined(lambda: SVC(kernel="linear"), blocks, [("right", "left")] * 2, y, speakers).values()
+    columns = np.column_stack([X[:, 10:], X[:, :10]])
+    expected = SVC(kernel="linear").fit(columns, y).decision_function(columns)
+    np.testing.assert_allclose(fitted.decision_function(columns), expected)

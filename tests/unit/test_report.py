@@ -26,9 +26,9 @@ from bserkit.metrics import measure
 from bserkit.plots import confusion_figure, interval_figure, svg
 from bserkit.plugins import load_plugins
 from bserkit.record import csv_text
-from bserkit.report import gather
+from bserkit.report import Network, gather
 from bserkit.statistics import Interval
-from bserkit.tracking import KeptRun, Network
+from bserkit.tracking import KeptRun
 
 #: Of each utterance: speaker, what is true, what the fusion decided, what left decided.
 DECIDED = [
@@ -216,7 +216,9 @@ def test_names_that_look_like_a_page_are_shown_as_text():
     decided = [(f'"{speaker}&<b>', evil if label == "calm" else label, *rest) for speaker, label, *rest in DECIDED]
     given = predictions([(speaker, label, label, "mad") for speaker, label, *_ in decided])
     renamed = [{f"score_{evil}" if name == "score_calm" else name: one for name, one in row.items()} for row in given]
-    written = page(gathered(given=renamed, tags={"notes": evil, "command": evil}, **{"config.toml": f"data = '{evil}'"}))
+    written = page(
+        gathered(given=renamed, tags={"notes": evil, "command": evil}, **{"config.toml": f"data = '{evil}'"})
+    )
     assert "<script" not in written
     assert written.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10
     assert "&#34;ann&amp;&lt;b&gt;" in written
