@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bserkit.errors import BserkitError
+from bserkit.decoding import BadAudioError as BadAudioError
+from bserkit.decoding import Sound, open_sound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bserkit.corpus import Utterance
 
 #: What to do with recordings that are not stereo.
@@ -20,10 +22,6 @@ MonoPolicy = Literal["refuse", "duplicate", "skip"]
 SHORTEST_SECONDS = 0.025
 #: Frames that are read at a time where only facts are wanted, so that an hour takes no more memory than a minute.
 _BLOCK_FRAMES = 1 << 20
-
-
-class BadAudioError(BserkitError):
-    """A recording cannot be used; the message is its reason."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +72,20 @@ def content_digest(utterance: Utterance) -> str:
 
 def inspect_audio(utterance: Utterance) -> AudioFacts:
     """Read all of an utterance's audio, a block at a time, and say what it is, and its problem if it has one."""
-    import soundfile
-
     try:
-        with soundfile.SoundFile(utterance.path) as file:
-            frames = _seek(file, utterance)
-            channels, sample_rate = file.channels, file.samplerate
-            cut_off = _cut_off(file)
+        with open_sound(utterance.path) as sound:
+            channels, sample_rate = sound.channels, sound.sample_rate
             equal, finite, peak, clipped, seen = channels == 2, True, 0.0, 0, 0
-            while seen < frames:
-                block = file.read(min(_BLOCK_FRAMES, frames - seen), dtype="float32", always_2d=True)
-                if not len(block):
-                    break
+            for block in _stretch(sound, utterance, _BLOCK_FRAMES):
                 seen += len(block)
                 size = np.abs(block)
                 finite = finite and bool(np.isfinite(block).all())
                 equal = equal and bool((block[:, 0] == block[:, 1]).all())
                 peak = max(peak, float(size.max()))
                 clipped += int((size >= 1 - 2**-15).sum())
-    except (soundfile.SoundFileError, OSError, BadAudioError) as error:
-        reason = str(error) if isinstance(error, BadAudioError) else f"it cannot be decoded ({_cause(error)})"
-        return AudioFacts(0, 0, 0.0, False, 0.0, reason)
+            cut_off = sound.cut_off()
+    except BadAudioError as error:
+        return AudioFacts(0, 0, 0.0, False, 0.0, str(error))
     problem = ""
     if channels > 2:
         problem = f"it has {channels} channels; one or two are expected"
@@ -115,44 +106,32 @@ def read_stereo(utterance: Utterance) -> tuple[np.ndarray, int]:
     Raises:
         BadAudioError: it cannot be decoded, is empty or has more than two channels.
     """
-    import soundfile
-
     try:
-        with soundfile.SoundFile(utterance.path) as file:
-            samples = file.read(_seek(file, utterance), dtype="float32", always_2d=True)
-            sample_rate = int(file.samplerate)
+        with open_sound(utterance.path) as sound:
+            channels, sample_rate = sound.channels, sound.sample_rate
+            blocks = list(_stretch(sound, utterance, _BLOCK_FRAMES))
     except BadAudioError as error:
         raise BadAudioError(f"{utterance.path}: {error}") from None
-    except (soundfile.SoundFileError, OSError) as error:
-        raise BadAudioError(f"{utterance.path}: it cannot be decoded ({_cause(error)})") from None
-    if not len(samples) or samples.shape[1] > 2:
-        raise BadAudioError(f"{utterance.path}: it has {len(samples)} samples in {samples.shape[1]} channels")
+    samples = np.concatenate(blocks) if blocks else np.empty((0, channels), np.float32)
+    if not len(samples) or channels > 2:
+        raise BadAudioError(f"{utterance.path}: it has {len(samples)} samples in {channels} channels")
     return np.ascontiguousarray(np.broadcast_to(samples.T, (2, len(samples)))), sample_rate
 
 
-def _seek(file: Any, utterance: Utterance) -> int:
-    """Move to the utterance's first frame and return how many frames it has."""
-    start = round(utterance.start * file.samplerate)
-    end = file.frames if utterance.end is None else round(utterance.end * file.samplerate)
-    if start >= file.frames and file.frames:
-        raise BadAudioError(
-            f"it starts at {utterance.start:g} s but the file ends at {file.frames / file.samplerate:g} s"
-        )
-    if end > file.frames + file.samplerate // 10:
-        raise BadAudioError(f"it ends at {utterance.end:g} s but the file does at {file.frames / file.samplerate:g} s")
-    if start:
-        file.seek(start)
-    return max(0, int(min(end, file.frames) - start))
+def _stretch(sound: Sound, utterance: Utterance, frames: int) -> Iterator[np.ndarray]:
+    """Yield the utterance's ``(time, channel)``, so many frames at a time.
 
-
-def _cut_off(file: Any) -> str:
-    """Say so where a WAV file's header announces more sound than there is, which libsndfile reads without a word."""
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, flags=re.MULTILINE)
-    # What is written into a pipe does not know its length: its header says nothing or the most that can be said.
-    if not sizes or int(sizes[1]) in (0, 2**32 - 1):
-        return ""
-    return f"it was cut off: {sizes[2]} of {sizes[1]} bytes of sound are there"
-
-
-def _cause(error: Exception) -> str:
-    return str(error).rpartition(": ")[2].strip(" .") or type(error).__name__
+    Raises:
+        BadAudioError: it cannot be decoded, or ends before the utterance does by more than a tenth of a second.
+    """
+    rate = sound.sample_rate
+    start = round(utterance.start * rate)
+    end = None if utterance.end is None else round(utterance.end * rate)
+    seen = start
+    for block in sound.blocks(frames, start, end):
+        seen += len(block)
+        yield block
+    if start and seen == start and sound.frames and start >= sound.frames:
+        raise BadAudioError(f"it starts at {utterance.start:g} s but the file ends at {sound.frames / rate:g} s")
+    if end is not None and seen < end and end > sound.frames + rate // 10:
+        raise BadAudioError(f"it ends at {utterance.end:g} s but the file does at {sound.frames / rate:g} s")

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.component import Component
+from bserkit.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
 from bserkit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 #: File endings that are looked for; what a file holds is found out by reading it.
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf", ".opus"})
+AUDIO_SUFFIXES = SOUND_SUFFIXES | CONTAINER_SUFFIXES
 
 
 @dataclass(frozen=True, order=True)

@@ -206,6 +206,37 @@ def _write_manifest(path, rows, columns=("path", "label", "speaker")):
 
 
 @pytest.fixture(scope="session")
+def film():
+    """Write a video with these 16-bit ``(time, channel)`` samples for its sound and return its path."""
+    return _film
+
+
+def _film(path, samples, codec="pcm_s16le", rate=SAMPLE_RATE, pictures=True):
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
+    with av.open(path, "w") as container:
+        if pictures:
+            video = container.add_stream("mpeg4", rate=25)
+            video.width = video.height = 32
+            video.pix_fmt = "yuv420p"
+        sound = container.add_stream(codec, rate=rate, layout=layout)
+        if pictures:
+            for number in range(len(samples) * 25 // rate):
+                picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), number, np.uint8))
+                picture.pts = number
+                container.mux(video.encode(picture))
+            container.mux(video.encode(None))
+        for start in range(0, len(samples), 1000):
+            block = np.ascontiguousarray(samples[start : start + 1000]).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout=layout)
+            frame.sample_rate, frame.pts = rate, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    return path
+
+
+@pytest.fixture(scope="session")
 def rows(corpus):
     """The lines of the corpus's manifest: path, label, speaker."""
     lines = (corpus / "manifest.csv").read_text().splitlines()[1:]
