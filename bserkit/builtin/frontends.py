@@ -74,9 +74,9 @@ class LogMel(Frontend):
         return self._cut(_joined(self._normalised(lambda: planes)), 0)
 
     def stream(self, blocks: Callable[[], Iterable[torch.Tensor]], sample_rate: int) -> Iterator[Segments]:
-        """Yield the same segments, bit for bit, of an utterance that comes in blocks, holding some 20 s of it at a time.
+        """Yield the same segments, bit for bit, of ``(channel, time)`` blocks, holding some 20 s of them at a time.
 
-        Normalising goes through the blocks twice: what a whole utterance's mean is shows at its end.
+        Normalising goes through the blocks twice, since an utterance's mean shows at its end.
         """
         planes = self._normalised(lambda: self._with_deltas(self._spectra(blocks(), sample_rate)))
         group = -(-_CHUNK_FRAMES // self.shift_frames)
