@@ -21,7 +21,7 @@ MonoPolicy = Literal["refuse", "duplicate", "skip"]
 #: A stretch shorter than this holds no speech, seconds: one analysis window.
 SHORTEST_SECONDS = 0.025
 #: Frames that are read at a time, so that an hour takes no more memory than a minute.
-_BLOCK_FRAMES = 1 << 20
+_BLOCK_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def read_stereo(utterance: Utterance) -> tuple[np.ndarray, int]:
     Raises:
         BadAudioError: it cannot be decoded, is empty or has more than two channels.
     """
-    blocks, sample_rates = zip(*stereo_blocks(utterance), strict=True)
+    blocks, sample_rates = zip(*stereo_blocks(utterance, _BLOCK_FRAMES), strict=True)
     return np.concatenate(blocks, axis=1), sample_rates[0]
 
 
-def stereo_blocks(utterance: Utterance) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield what ``read_stereo`` gives in successive blocks of some 20 s, at least one.
+def stereo_blocks(utterance: Utterance, frames: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what ``read_stereo`` gives in successive blocks of so many frames, at least one.
 
     Raises:
         BadAudioError: as ``read_stereo``.
@@ -120,7 +120,7 @@ def stereo_blocks(utterance: Utterance) -> Iterator[tuple[np.ndarray, int]]:
     try:
         with open_sound(utterance.path) as sound:
             if sound.channels <= 2:
-                for block in _stretch(sound, utterance, _BLOCK_FRAMES):
+                for block in _stretch(sound, utterance, frames):
                     seen += len(block)
                     yield np.ascontiguousarray(np.broadcast_to(block.T, (2, len(block)))), sound.sample_rate
             if not seen:

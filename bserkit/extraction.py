@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BATCH_SEGMENTS = {"cpu": 16, "cuda": 256}
 #: Pieces of utterances that are prepared ahead of the network.
 _AHEAD = 4
+#: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
+_WHOLE_FRAMES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -302,11 +304,11 @@ def _pieces(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extra
 def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extraction) -> Iterator[Segments]:
     """Yield the segments of one utterance's channels, in the order asked for."""
     frontend = extraction.frontend
-    with closing(_waveforms(utterance, channels, extraction.transforms)) as blocks:
+    with closing(_waveforms(utterance, channels, extraction.transforms, _WHOLE_FRAMES)) as blocks:
         (waveform, sample_rate), is_whole = next(blocks), next(blocks, None) is None
 
     def again() -> Iterator[torch.Tensor]:
-        return (block for block, _ in _waveforms(utterance, channels, extraction.transforms))
+        return (block for block, _ in _waveforms(utterance, channels, extraction.transforms, _BLOCK_FRAMES))
 
     made = [frontend.segments(waveform, sample_rate)] if is_whole else frontend.stream(again, sample_rate)
     for segments in made:
@@ -325,14 +327,14 @@ def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extract
 
 
 def _waveforms(
-    utterance: Utterance, channels: Sequence[str], transforms: Sequence[ChannelTransform]
+    utterance: Utterance, channels: Sequence[str], transforms: Sequence[ChannelTransform], frames: int
 ) -> Generator[tuple[torch.Tensor, int]]:
-    """Yield ``(channel, time)`` blocks of one utterance and their sample rate, Hz; one block where it must be whole."""
+    """Yield ``(channel, time)`` blocks of so many frames with their sample rate, Hz; one where it must be whole."""
     import torch
 
     needed = [transform for transform in transforms if not set(transform.outputs).isdisjoint(channels)]
     pointwise = all(transform.pointwise for transform in needed)
-    for samples, sample_rate in stereo_blocks(utterance) if pointwise else [read_stereo(utterance)]:
+    for samples, sample_rate in stereo_blocks(utterance, frames) if pointwise else [read_stereo(utterance)]:
         stereo = torch.from_numpy(samples)
         rows: dict[str, torch.Tensor] = {}
         for transform in needed:

@@ -30,7 +30,7 @@ from bserkit.errors import BserkitError
 #: The layout of the store; a change of it leaves what older versions kept unread.
 FORMAT = 1
 #: Features of one utterance and channel that are held in memory while they are made, bytes.
-_HELD_BYTES = 1 << 22
+_HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     import torch
 
-#: An utterance is worked through so many frames at a time, 20 s by default, and resampled so many samples at a time:
+#: An utterance is worked through so many frames at a time, 10 s by default, and resampled so many samples at a time:
 #: most are done with in one. Means and deviations of longer ones depend on it in their last digit.
-_CHUNK_FRAMES = 2048
-_CHUNK_SAMPLES = 1 << 20
+_CHUNK_FRAMES = 1024
+_CHUNK_SAMPLES = 1 << 17
 
 
 class LogMel(Frontend):
@@ -74,7 +74,7 @@ class LogMel(Frontend):
         return self._cut(_joined(self._normalised(lambda: planes)), 0)
 
     def stream(self, blocks: Callable[[], Iterable[torch.Tensor]], sample_rate: int) -> Iterator[Segments]:
-        """Yield the same segments, bit for bit, of ``(channel, time)`` blocks, holding some 20 s of them at a time.
+        """Yield the same segments, bit for bit, of ``(channel, time)`` blocks, holding some 10 s of them at a time.
 
         Normalising goes through the blocks twice, since an utterance's mean shows at its end.
         """

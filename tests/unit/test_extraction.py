@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bserkit import Backbone, BserkitError, ChannelTransform, UsageError, Utterance, audio, store
+import bserkit.extraction
+from bserkit import Backbone, BserkitError, ChannelTransform, UsageError, Utterance, store
 from bserkit.audio import content_digest
 from bserkit.builtin import frontends
 from bserkit.builtin.backbones import Torchvision
@@ -189,7 +190,8 @@ class Heights(Backbone):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Sound is read 0.1 s at a time, and features gather on disk from the first kB on."""
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1601)
+    for size in ("_WHOLE_FRAMES", "_BLOCK_FRAMES"):
+        monkeypatch.setattr(bserkit.extraction, size, 1601)
     monkeypatch.setattr(store, "_HELD_BYTES", 1000)
 
 

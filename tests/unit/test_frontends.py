@@ -169,23 +169,24 @@ def streamed(frontend, signal, rate, seed):
     return Segments(torch.cat([one.planes for one in made], dim=1), torch.cat([one.times for one in made])), len(made)
 
 
-@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("options", "rate"), [(OPTIONS[0], 8000), (OPTIONS[0], 48000), *itertools.product(OPTIONS, (16000, 44100))], ids=str
+)
 def test_a_stream_of_blocks_gives_the_segments_of_the_whole_bit_for_bit(small_chunks, options, rate):
     frontend = LogMel(**options)
-    for seed, seconds in enumerate((0.011, 0.4, 1.3, 2.7181)):
+    for seed, seconds in enumerate((0.011, 0.4, 2.7181)):
         signal = 0.1 * torch.randn(2, int(seconds * rate) | 1, generator=torch.Generator().manual_seed(seed))
         whole = frontend.segments(signal, rate)
         blocks, pieces = streamed(frontend, signal, rate, seed)
         assert torch.equal(blocks.planes, whole.planes)
         assert torch.equal(blocks.times, whole.times)
-        assert pieces > 1 or seconds < 2
+        assert pieces > 1 or whole.planes.shape[1] < 4
 
 
 def test_blocks_of_every_size_give_the_same_bits(small_chunks):
-    signal, frontend = wave(1.0), LogMel()
+    signal, frontend = wave(0.6), LogMel(segment_frames=10, shift_frames=4)
     whole = frontend.segments(signal, RATE).planes
-    for size in (1, 159, 160, 161, 511, 512, 513, 8000, 15999, 16000):
+    for size in (1, 159, 160, 161, 511, 513, 3199, 3200, 9599):
         made = list(frontend.stream(lambda size=size: signal.split(size, dim=1), RATE))
         assert torch.equal(torch.cat([one.planes for one in made], dim=1), whole)
 
