@@ -15,6 +15,7 @@ import numpy as np
 from bserkit.audio import read_stereo, stereo_blocks
 from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError
+from bserkit.hardware import memory_kept
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from bserkit.store import FeatureStore, Rows
 
 #: Segments that go through the network at once, by kind of device. Every batch is filled up to it, so that what a
-#: segment's features are does not depend on how many others came along. On a processor a few are fastest: their
-#: intermediate values stay in its caches and in memory that is used again.
-BATCH_SEGMENTS = {"cpu": 16, "cuda": 256}
+#: segment's features are does not depend on how many others came along. More take more memory; fewer take longer, since
+#: AlexNet's last layers are read from memory once a batch.
+BATCH_SEGMENTS = {"cpu": 32, "cuda": 256}
 #: Pieces of utterances that are prepared ahead of the network.
 _AHEAD = 4
 #: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
@@ -139,7 +140,7 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
     segments = 0
     gathered: dict[str, tuple[Rows, list[np.ndarray]]] = {}
     try:
-        with reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
+        with memory_kept(), reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
             for part, features in _features(prepared(work.wanted, work.extraction), work.network):
                 if part.channel not in gathered:
                     gathered[part.channel] = store.rows(), []
