@@ -298,8 +298,9 @@ def _pieces(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extra
             if held:
                 yield Piece(digest, channels, held, last=False)
             held = segments
-        if held:
-            yield Piece(digest, channels, held, last=True)
+        if held is None:
+            raise BserkitError(f"frontend {extraction.frontend.name} made no segment of {utterance.path.name}.")
+        yield Piece(digest, channels, held, last=True)
 
 
 def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extraction) -> Iterator[Segments]:

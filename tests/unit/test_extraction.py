@@ -1,5 +1,7 @@
 """Extraction: what a segment's features are depends on its audio and the recipe alone; each is computed once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -255,3 +257,15 @@ def test_a_full_disk_is_told_while_features_gather(utterances, tmp_path, small_b
     monkeypatch.setattr(store.Rows, "add", full)
     with pytest.raises(BserkitError, match=r"No space left on device\. Make room"):
         features(utterances[:1], extraction(Heights()), tmp_path)
+
+
+def test_a_frontend_that_makes_nothing_of_a_long_utterance_is_told(utterances, tmp_path, small_blocks):
+    class Mute(LogMel):
+        name = "mute"
+
+        def stream(self, blocks, sample_rate):
+            return iter(())
+
+    what = replace(extraction(Heights()), frontend=Mute())
+    with pytest.raises(BserkitError, match=r"frontend mute made no segment of 1\.wav"):
+        features(utterances[1:2], what, tmp_path)
