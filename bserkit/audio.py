@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MonoPolicy = Literal["refuse", "duplicate", "skip"]
 #: A stretch shorter than this holds no speech, seconds: one analysis window.
 SHORTEST_SECONDS = 0.025
-#: Frames that are read at a time where only facts are wanted, so that an hour takes no more memory than a minute.
-_BLOCK_FRAMES = 1 << 20
+#: Frames that are read at a time, so that an hour takes no more memory than a minute.
+_BLOCK_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,27 @@ def read_stereo(utterance: Utterance) -> tuple[np.ndarray, int]:
     Raises:
         BadAudioError: it cannot be decoded, is empty or has more than two channels.
     """
+    blocks, sample_rates = zip(*stereo_blocks(utterance, _BLOCK_FRAMES), strict=True)
+    return np.concatenate(blocks, axis=1), sample_rates[0]
+
+
+def stereo_blocks(utterance: Utterance, frames: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what ``read_stereo`` gives in successive blocks of so many frames, at least one.
+
+    Raises:
+        BadAudioError: as ``read_stereo``.
+    """
+    seen = 0
     try:
         with open_sound(utterance.path) as sound:
-            channels, sample_rate = sound.channels, sound.sample_rate
-            blocks = list(_stretch(sound, utterance, _BLOCK_FRAMES))
+            if sound.channels <= 2:
+                for block in _stretch(sound, utterance, frames):
+                    seen += len(block)
+                    yield np.ascontiguousarray(np.broadcast_to(block.T, (2, len(block)))), sound.sample_rate
+            if not seen:
+                raise BadAudioError(f"it has {sound.frames} samples in {sound.channels} channels")
     except BadAudioError as error:
         raise BadAudioError(f"{utterance.path}: {error}") from None
-    samples = np.concatenate(blocks) if blocks else np.empty((0, channels), np.float32)
-    if not len(samples) or channels > 2:
-        raise BadAudioError(f"{utterance.path}: it has {len(samples)} samples in {channels} channels")
-    return np.ascontiguousarray(np.broadcast_to(samples.T, (2, len(samples)))), sample_rate
 
 
 def _stretch(sound: Sound, utterance: Utterance, frames: int) -> Iterator[np.ndarray]:

@@ -15,12 +15,15 @@ class ChannelTransform(Component):
     """Makes named channels of a stereo signal.
 
     ``outputs`` names the channels in the order of the rows. ``needs_stereo`` is false where a mono recording serves
-    as well as a stereo one; such a transform is then given mono files too, as two equal rows.
+    as well as a stereo one; such a transform is then given mono files too, as two equal rows. ``pointwise`` says that
+    each moment of the output is made of the same moment of the input alone, so that long recordings can be transformed
+    a block at a time rather than whole.
     """
 
     kind = "channels"
     outputs: ClassVar[tuple[str, ...]]
     needs_stereo: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = False
 
     @abstractmethod
     def transform(self, stereo: torch.Tensor) -> torch.Tensor:

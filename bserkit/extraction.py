@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.audio import read_stereo
+from bserkit.audio import read_stereo, stereo_blocks
 from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError
 from bserkit.frontend import SHAPES
+from bserkit.hardware import memory_kept
 
 if TYPE_CHECKING:
     import torch
@@ -24,14 +26,16 @@ if TYPE_CHECKING:
     from bserkit.corpus import Utterance
     from bserkit.frontend import Frontend, Segments
     from bserkit.progress import Reporter
-    from bserkit.store import FeatureStore
+    from bserkit.store import FeatureStore, Rows
 
 #: Segments that go through the network at once, by kind of device. Every batch is filled up to it, so that what a
-#: segment's features are does not depend on how many others came along. On a processor a few are fastest: their
-#: intermediate values stay in its caches and in memory that is used again.
-BATCH_SEGMENTS = {"cpu": 16, "cuda": 256}
-#: Utterances that are decoded ahead of the network.
+#: segment's features are does not depend on how many others came along. More take more memory; fewer take longer, since
+#: AlexNet's last layers are read from memory once a batch.
+BATCH_SEGMENTS = {"cpu": 32, "cuda": 256}
+#: Pieces of utterances that are prepared ahead of the network.
 _AHEAD = 4
+#: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
+_WHOLE_FRAMES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,9 @@ def pending(
 def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
     """Compute what is pending; return how many segments went through the network.
 
-    Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. What is
-    done is kept even if the work is broken off.
+    Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. A long
+    utterance goes through in pieces and its features gather on disk, so that memory does not grow with its length. What
+    is done is kept even if the work is broken off.
 
     Raises:
         BserkitError: audio or the disk stand in the way, or the network makes values that are not numbers.
@@ -134,12 +139,29 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
         return 0
     recipes = work.extraction.recipes()
     segments = 0
-    with reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
-        compute = _one_by_one if work.extraction.frontend.makes == "waveform" else _features
-        for digest, channel, features, times, last in compute(work.wanted, work.extraction, work.network):
-            store.write_features(recipes[channel], digest, features, times)
-            segments += len(features)
-            advance(int(last))
+    gathered: dict[str, tuple[Rows, list[np.ndarray]]] = {}
+    pieces = prepared(work.wanted, work.extraction)
+    by_itself = work.extraction.frontend.makes == "waveform"
+    parts = _one_by_one(pieces, work.network, work.wanted) if by_itself else _features(pieces, work.network)
+    try:
+        with memory_kept(), reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
+            for part, features in parts:
+                if part.channel not in gathered:
+                    gathered[part.channel] = store.rows(), []
+                rows, times = gathered[part.channel]
+                with store.writing():
+                    rows.add(features)
+                times.append(part.times)
+                segments += len(features)
+                if part.last:
+                    del gathered[part.channel]
+                    with closing(rows):
+                        rows.dtype = work.network.kept_as(rows.largest)
+                        store.write_features(recipes[part.channel], part.digest, rows, np.concatenate(times))
+                    advance(int(part.channel == work.wanted[part.digest][1][-1]))
+    finally:
+        for rows, _ in gathered.values():
+            rows.close()
     return segments
 
 
@@ -156,12 +178,16 @@ class _Network:
         network = extraction.backbone.load(self.device).to(self.dtype)
         self.module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+    def batch(self, segment: torch.Size) -> torch.Tensor:
+        """Return an empty batch of segments of this shape."""
         import torch
 
-        count = len(planes)
-        batch = torch.zeros((self.batch_segments, *planes.shape[1:]), dtype=self.dtype, device=self.device)
-        batch[:count] = planes
+        return torch.zeros((self.batch_segments, *segment), dtype=self.dtype, device=self.device)
+
+    def __call__(self, batch: torch.Tensor, count: int) -> np.ndarray:
+        """Return the features of the first segments of a batch."""
+        import torch
+
         with torch.inference_mode():
             features = self.module(batch)[:count]
         if features.ndim != 2 or len(features) != count:
@@ -170,93 +196,99 @@ class _Network:
             )
         if not torch.isfinite(features).all():
             raise BserkitError(f"backbone {self.name} made values that are not numbers; try --precision fp32.")
-        return self._keep(features.float().cpu().numpy())
+        return features.float().cpu().numpy()
 
-    def _keep(self, features: np.ndarray) -> np.ndarray:
-        """Return the features as they are stored: what was computed in half precision fits into half the room.
+    def kept_as(self, largest: float) -> np.dtype[Any]:
+        """Return what features are stored as: what was computed in half precision fits into half the room.
 
         A bfloat16 value of ordinary size is a float16 value too, so nothing is lost by it.
         """
-        if self.dtype.itemsize == 2 and np.abs(features).max(initial=0.0) < np.finfo(np.float16).max:
-            return features.astype(np.float16)
-        return features
+        narrow = self.dtype.itemsize == 2 and largest < float(np.finfo(np.float16).max)
+        return np.dtype(np.float16 if narrow else np.float32)
 
 
-def _features(
-    wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction, network: _Network
-) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, bool]]:
-    """Yield (digest, channel, features, times, whether the utterance is done) as batches fill."""
-    import torch
+@dataclass(frozen=True)
+class _Part:
+    """Successive segments of one utterance's channel that go through the network together.
 
-    batch = network.batch_segments
-    open_pieces: deque[_Piece] = deque()
-    waiting: list[torch.Tensor] = []
-    count = 0
-
-    def run(planes: torch.Tensor) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, bool]]:
-        features = network(planes)
-        while len(features):
-            piece = open_pieces[0]
-            taken = features[: piece.missing]
-            piece.done.append(taken)
-            piece.missing -= len(taken)
-            features = features[len(taken) :]
-            if not piece.missing:
-                open_pieces.popleft()
-                yield piece.digest, piece.channel, np.concatenate(piece.done), piece.times, piece.last
-
-    for digest, channels, (planes, times) in prepared(wanted, extraction):
-        for index, channel in enumerate(channels):
-            last = index == len(channels) - 1
-            open_pieces.append(_Piece(digest, channel, times.numpy(), len(times), [], last))
-            for start in range(0, len(times), batch):
-                part = planes[index, start : start + batch]
-                waiting.append(part)
-                count += len(part)
-                while count >= batch:
-                    together = torch.cat(waiting)
-                    yield from run(together[:batch])
-                    waiting = [together[batch:]]
-                    count = len(waiting[0])
-    if count:
-        yield from run(torch.cat(waiting))
-
-
-def _one_by_one(
-    wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction, network: _Network
-) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, bool]]:
-    """Yield what ``_features`` does of whole utterances, which have no common length and so make no batches."""
-    import torch
-
-    for digest, channels, (waveforms, times) in prepared(wanted, extraction):
-        for index, channel in enumerate(channels):
-            try:
-                with torch.inference_mode():
-                    features = network.module(waveforms[index].to(network.device)).float().cpu().numpy()
-                if not np.isfinite(features).all():
-                    raise BserkitError("it made values that are not numbers")
-            except BserkitError as error:
-                path = wanted[digest][0].path
-                raise BserkitError(f"backbone {network.name}, channel {channel} of {path}: {error}") from None
-            yield digest, channel, features, times.numpy(), index == len(channels) - 1
-
-
-@dataclass
-class _Piece:
-    """One utterance's channel on its way through the network."""
+    Attributes:
+        last: whether the channel is done with them.
+    """
 
     digest: str
     channel: str
     times: np.ndarray
-    missing: int
-    done: list[np.ndarray]
     last: bool
 
 
-def prepared(
-    wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction
-) -> Iterator[tuple[str, list[str], Segments]]:
-    """Yield each utterance's digest, wanted channels and their segments in order, prepared ahead in another thread.
+def _features(pieces: Iterable[Piece], network: _Network) -> Iterator[tuple[_Part, np.ndarray]]:
+    """Yield parts of utterances with their features, in order, as batches fill."""
+    batch: torch.Tensor | None = None
+    parts: list[_Part] = []
+    free = 0
+
+    def run() -> Iterator[tuple[_Part, np.ndarray]]:
+        if batch is not None and parts:
+            # A last batch is not filled: what is left in it of the one before changes nothing.
+            features = network(batch, len(batch) - free)
+            ends = np.cumsum([len(part.times) for part in parts])
+            yield from zip(parts, np.split(features, ends[:-1]), strict=True)
+
+    for piece in pieces:
+        times = piece.segments.times.numpy()
+        for channel, planes in zip(piece.channels, piece.segments.planes, strict=True):
+            if batch is None or batch.shape[1:] != planes.shape[1:]:
+                yield from run()
+                batch, parts, free = network.batch(planes.shape[1:]), [], network.batch_segments
+            start = 0
+            while start < len(planes):
+                end = min(start + free, len(planes))
+                batch[len(batch) - free :][: end - start] = planes[start:end]
+                parts.append(_Part(piece.digest, channel, times[start:end], piece.last and end == len(planes)))
+                free -= end - start
+                start = end
+                if not free:
+                    yield from run()
+                    parts, free = [], len(batch)
+    yield from run()
+
+
+def _one_by_one(
+    pieces: Iterable[Piece], network: _Network, wanted: Mapping[str, tuple[Utterance, list[str]]]
+) -> Iterator[tuple[_Part, np.ndarray]]:
+    """Yield what ``_features`` does of whole utterances, which have no common length and so make no batches."""
+    import torch
+
+    for piece in pieces:
+        times = piece.segments.times.numpy()
+        for channel, waveform in zip(piece.channels, piece.segments.planes, strict=True):
+            try:
+                with torch.inference_mode():
+                    features = network.module(waveform.to(network.device)).float().cpu().numpy()
+                if not np.isfinite(features).all():
+                    raise BserkitError("it made values that are not numbers")
+            except BserkitError as error:
+                path = wanted[piece.digest][0].path
+                raise BserkitError(f"backbone {network.name}, channel {channel} of {path}: {error}") from None
+            yield _Part(piece.digest, channel, times, piece.last), features
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Successive segments of one utterance's wanted channels: all of them, but of a long utterance.
+
+    Attributes:
+        last: whether the utterance ends with them.
+    """
+
+    digest: str
+    channels: Sequence[str]
+    segments: Segments
+    last: bool
+
+
+def prepared(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Iterator[Piece]:
+    """Yield every utterance's pieces in order, prepared ahead in another thread.
 
     Args:
         wanted: by digest, the utterance and the channels that are wanted of it.
@@ -264,31 +296,69 @@ def prepared(
     Raises:
         BserkitError: audio cannot be read, or a transform or the frontend makes something of another shape.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frontend") as pool:
-        ahead: deque[Any] = deque()
-        try:
-            for digest, (utterance, channels) in wanted.items():
-                ahead.append((digest, channels, pool.submit(_segments, utterance, channels, extraction)))
-                if len(ahead) > _AHEAD:
-                    digest, channels, future = ahead.popleft()
-                    yield digest, channels, future.result()
-            while ahead:
-                digest, channels, future = ahead.popleft()
-                yield digest, channels, future.result()
-        finally:
-            for _, _, future in ahead:
-                future.cancel()
-
-
-def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extraction) -> Segments:
-    """Return the segments of one utterance's channels, in the order asked for."""
     import torch
 
-    samples, sample_rate = read_stereo(utterance)
-    stereo = torch.from_numpy(samples)
-    rows: dict[str, torch.Tensor] = {}
-    for transform in extraction.transforms:
-        if not set(transform.outputs).isdisjoint(channels):
+    pieces = _pieces(wanted, extraction)
+
+    def prepare() -> Piece | None:
+        with torch.inference_mode():
+            return next(pieces, None)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frontend") as pool:
+        ahead = deque(pool.submit(prepare) for _ in range(_AHEAD))
+        try:
+            while piece := ahead.popleft().result():
+                ahead.append(pool.submit(prepare))
+                yield piece
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _pieces(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Iterator[Piece]:
+    """Yield every utterance's pieces in order."""
+    for digest, (utterance, channels) in wanted.items():
+        held: Segments | None = None
+        for segments in _segments(utterance, channels, extraction):
+            if held:
+                yield Piece(digest, channels, held, last=False)
+            held = segments
+        if held is None:
+            raise BserkitError(f"frontend {extraction.frontend.name} made no segment of {utterance.path.name}.")
+        yield Piece(digest, channels, held, last=True)
+
+
+def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extraction) -> Iterator[Segments]:
+    """Yield the segments of one utterance's channels, in the order asked for."""
+    frontend = extraction.frontend
+    with closing(_waveforms(utterance, channels, extraction.transforms, _WHOLE_FRAMES)) as blocks:
+        (waveform, sample_rate), is_whole = next(blocks), next(blocks, None) is None
+
+    def again() -> Iterator[torch.Tensor]:
+        return (block for block, _ in _waveforms(utterance, channels, extraction.transforms, _BLOCK_FRAMES))
+
+    made = [frontend.segments(waveform, sample_rate)] if is_whole else frontend.stream(again, sample_rate)
+    for segments in made:
+        if not frontend.fits(segments, len(channels)):
+            raise BserkitError(
+                f"frontend {frontend.name} made {frontend.makes} {tuple(segments.planes.shape)} and "
+                f"{len(segments.times)} times for {len(channels)} channels of {utterance.path.name}; "
+                f"expected {SHAPES[frontend.makes]}."
+            )
+        yield segments
+
+
+def _waveforms(
+    utterance: Utterance, channels: Sequence[str], transforms: Sequence[ChannelTransform], frames: int
+) -> Generator[tuple[torch.Tensor, int]]:
+    """Yield ``(channel, time)`` blocks of so many frames with their sample rate, Hz; one where it must be whole."""
+    import torch
+
+    needed = [transform for transform in transforms if not set(transform.outputs).isdisjoint(channels)]
+    pointwise = all(transform.pointwise for transform in needed)
+    for samples, sample_rate in stereo_blocks(utterance, frames) if pointwise else [read_stereo(utterance)]:
+        stereo = torch.from_numpy(samples)
+        rows: dict[str, torch.Tensor] = {}
+        for transform in needed:
             made = transform.transform(stereo)
             if made.shape != (len(transform.outputs), stereo.shape[1]):
                 raise BserkitError(
@@ -296,12 +366,4 @@ def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extract
                     f"(channel, time) with a row for each of {', '.join(transform.outputs)}."
                 )
             rows |= dict(zip(transform.outputs, made, strict=True))
-    with torch.inference_mode():
-        segments = extraction.frontend.segments(torch.stack([rows[channel] for channel in channels]), sample_rate)
-    if not extraction.frontend.fits(segments, len(channels)):
-        raise BserkitError(
-            f"frontend {extraction.frontend.name} made {extraction.frontend.makes} {tuple(segments.planes.shape)} and "
-            f"{len(segments.times)} times for {len(channels)} channels of {utterance.path.name}; "
-            f"expected {SHAPES[extraction.frontend.makes]}."
-        )
-    return segments
+        yield torch.stack([rows[channel] for channel in channels]), sample_rate

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from bserkit.component import Component
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     import torch
 
 
@@ -55,3 +57,16 @@ class Frontend(Component):
         Nothing is learned from it. Low bands come first; larger values are louder.
         """
         return None
+
+    def stream(self, blocks: Callable[[], Iterable[torch.Tensor]], sample_rate: int) -> Iterator[Segments]:
+        """Yield the segments of a long utterance in order, as it comes in successive ``(channel, time)`` blocks.
+
+        By default the blocks are put together and given to ``segments``, so an hour is held in memory whole. A frontend
+        that can do with less says here how; it must give what ``segments`` gives of the whole, bit for bit.
+
+        Args:
+            blocks: begins anew at each call.
+        """
+        import torch
+
+        yield self.segments(torch.cat(list(blocks()), dim=1), sample_rate)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bserkit.errors import UsageError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+#: Names of the C library's settings (malloc.h), and the most that glibc raises them to of itself, bytes.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_OWN_TRIM, _OWN_MMAP = 64 << 20, 32 << 20
 _GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
@@ -65,3 +71,25 @@ def _processor_has_bf16() -> bool:
     except OSError:
         return False
     return bool(words & {"amx_bf16", "bf16"}) or {"avx512_bf16", "AuthenticAMD"} <= words
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Let the C library keep freed memory while a network computes, rather than give it back after every layer.
+
+    What the system gives anew has to be mapped page by page and filled with zeros, which costs AlexNet a tenth of its
+    time in batches of 32. Of glibc alone; elsewhere nothing changes. Afterwards free memory is given back.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
+        yield
+        return
+    assert library is not None  # noqa: S101
+    library.mallopt(_MMAP_THRESHOLD, 1 << 30)
+    library.mallopt(_TRIM_THRESHOLD, 1 << 30)
+    try:
+        yield
+    finally:
+        library.mallopt(_MMAP_THRESHOLD, _OWN_MMAP)
+        library.mallopt(_TRIM_THRESHOLD, _OWN_TRIM)
+        library.malloc_trim(0)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,8 @@ from bserkit.errors import BserkitError
 
 #: The layout of the store; a change of it leaves what older versions kept unread.
 FORMAT = 1
+#: Features of one utterance and channel that are held in memory while they are made, bytes.
+_HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,22 @@ class FeatureStore:
             path.unlink(missing_ok=True)
             return None
 
-    def write_features(self, recipe: Mapping[str, Any], digest: str, features: np.ndarray, times: np.ndarray) -> None:
+    def write_features(
+        self, recipe: Mapping[str, Any], digest: str, features: np.ndarray | Rows, times: np.ndarray
+    ) -> None:
         """Keep the features of one utterance and channel.
 
         Raises:
             BserkitError: the disk is full or the folder cannot be written to.
         """
-        from safetensors.numpy import save
-
         self._describe(recipe)
-        tensors = {"features": np.ascontiguousarray(features), "times": np.ascontiguousarray(times)}
-        self.write(self.features_path(recipe, digest), save(tensors))
+        self.write(self.features_path(recipe, digest), _safetensors(features, times))
+
+    def rows(self) -> Rows:
+        """Return what gathers the features of one utterance and channel while they are made."""
+        with self.writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+        return Rows(SpooledTemporaryFile(_HELD_BYTES, dir=str(self.root)))
 
     def has(self, recipe: Mapping[str, Any], digest: str) -> bool:
         """Say whether the features of one utterance and channel are kept."""
@@ -162,14 +172,20 @@ class FeatureStore:
         if not note.exists():
             self.write(note, json.dumps(recipe, sort_keys=True, indent=1).encode())
 
-    def write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: bytes | Iterable[bytes]) -> None:
         """Write a file of the store so that it is there whole or not at all.
 
         Raises:
             BserkitError: the disk is full or the folder cannot be written to.
         """
-        try:
+        with self.writing():
             write_whole(path, content)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say what to do where the disk is full or the folder cannot be written to."""
+        try:
+            yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise BserkitError(
@@ -179,14 +195,46 @@ class FeatureStore:
             ) from None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process is killed."""
+class Rows:
+    """``(row, column)`` of 32-bit floats while they are made: in memory while few, in a nameless file when many.
+
+    Attributes:
+        largest: the largest size of a value.
+        dtype: what they are read back as.
+    """
+
+    def __init__(self, kept: SpooledTemporaryFile[bytes]) -> None:
+        self._kept = kept
+        self.shape = (0, 0)
+        self.largest = 0.0
+        self.dtype = np.dtype(np.float32)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add rows below those that there are."""
+        self.shape = (self.shape[0] + len(rows), rows.shape[1])
+        self.largest = max(self.largest, float(np.abs(rows).max(initial=0.0)))
+        self._kept.write(np.ascontiguousarray(rows, dtype=np.float32).data)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all of them, some at a time."""
+        self._kept.seek(0)
+        while block := self._kept.read(_HELD_BYTES):
+            yield np.frombuffer(block, np.float32).astype(self.dtype, copy=False)
+
+    def close(self) -> None:
+        """Let them go."""
+        self._kept.close()
+
+
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file, whole or in pieces, so that it is there whole or not at all, whenever the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                stream.write(piece)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -198,6 +246,24 @@ def file_digest(path: Path | str) -> str:
     """Return a file's SHA-256."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _safetensors(features: np.ndarray | Rows, times: np.ndarray) -> Iterator[bytes]:
+    """Yield the content of a safetensors file: the header's length, the header, and the tensors one after the other."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in (("times", times), ("features", features)):
+        begin, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
+        kind = f"F{8 * tensor.dtype.itemsize}"
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    yield times.tobytes()
+    if isinstance(features, Rows):
+        yield from (block.tobytes() for block in features.blocks())
+    else:
+        yield features.tobytes()
 
 
 def _name(recipe: Mapping[str, Any]) -> str:

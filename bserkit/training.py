@@ -143,11 +143,15 @@ def _own_generator(device: str) -> Iterator[None]:
 def _load(training: Training, items: Sequence[Item]) -> _Segments:
     """Read the segments of one channel of the items; each has its utterance's label."""
     wanted = {item.digest: (item.utterance, [training.channel]) for item in items}
-    planes = {digest: segments.planes[0] for digest, _, segments in prepared(wanted, training.extraction)}
+    planes: dict[str, list[Tensor]] = {}
+    for piece in prepared(wanted, training.extraction):
+        planes.setdefault(piece.digest, []).append(piece.segments.planes[0])
     number_of = {name: number for number, name in enumerate(training.classes)}
-    counts = torch.tensor([len(planes[item.digest]) for item in items])
+    counts = torch.tensor([sum(map(len, planes[item.digest])) for item in items])
     labels = torch.tensor([number_of[item.label] for item in items])
-    return _Segments(torch.cat([planes[item.digest] for item in items]), labels.repeat_interleave(counts))
+    return _Segments(
+        torch.cat([part for item in items for part in planes[item.digest]]), labels.repeat_interleave(counts)
+    )
 
 
 def _begin(training: Training) -> tuple[_Decider, torch.optim.SGD]:

@@ -15,6 +15,7 @@ class LeftRight(ChannelTransform):
 
     name = "lr"
     outputs = ("left", "right")
+    pointwise = True
 
     def transform(self, stereo: torch.Tensor) -> torch.Tensor:
         """Return ``(2, time)`` unchanged."""
@@ -26,6 +27,7 @@ class MidSide(ChannelTransform):
 
     name = "ms"
     outputs = ("mid", "side")
+    pointwise = True
 
     def transform(self, stereo: torch.Tensor) -> torch.Tensor:
         """Return ``(2, time)``: the sum above the difference."""
@@ -41,6 +43,7 @@ class Mono(ChannelTransform):
     name = "mono"
     outputs = ("mono",)
     needs_stereo = False
+    pointwise = True
 
     def transform(self, stereo: torch.Tensor) -> torch.Tensor:
         """Return ``(1, time)``."""

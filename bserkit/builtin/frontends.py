@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,14 @@ from pydantic import Field, model_validator
 from bserkit import Frontend, Segments, hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     import torch
+
+#: An utterance is worked through so many frames at a time, 10 s by default, and resampled so many samples at a time:
+#: most are done with in one. Means and deviations of longer ones depend on it in their last digit.
+_CHUNK_FRAMES = 1024
+_CHUNK_SAMPLES = 1 << 17
 
 
 class LogMel(Frontend):
@@ -62,54 +70,124 @@ class LogMel(Frontend):
 
     def segments(self, waveform: torch.Tensor, sample_rate: int) -> Segments:
         """Turn ``(channel, time)`` at ``sample_rate`` Hz into ``(channel, segment, 3, mel, frame)`` and their times."""
+        planes = list(self._with_deltas(self._spectra([waveform], sample_rate)))
+        return self._cut(_joined(self._normalised(lambda: planes)), 0)
+
+    def stream(self, blocks: Callable[[], Iterable[torch.Tensor]], sample_rate: int) -> Iterator[Segments]:
+        """Yield the same segments, bit for bit, of ``(channel, time)`` blocks, holding some 10 s of them at a time.
+
+        Normalising goes through the blocks twice, since an utterance's mean shows at its end.
+        """
+        planes = self._normalised(lambda: self._with_deltas(self._spectra(blocks(), sample_rate)))
+        group = -(-_CHUNK_FRAMES // self.shift_frames)
+        overlap = max(0, self.segment_frames - self.shift_frames)
+        for number, (window, _) in enumerate(_windows(planes, group * self.shift_frames, 0, overlap)):
+            if number == 0 or window.shape[-1] >= self.segment_frames:
+                yield self._cut(window, number * group)
+
+    def spectrogram(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
+        """Turn ``(channel, time)`` into log-mel power ``(channel, mel, frame)``, one frame a hop."""
+        return _joined(self._spectra([waveform], sample_rate))
+
+    def planes(self, logmel: torch.Tensor) -> torch.Tensor:
+        """Turn ``(channel, mel, frame)`` into ``(channel, 3, mel, frame)``: static, delta, delta-delta."""
+        planes = list(self._with_deltas([logmel]))
+        return _joined(self._normalised(lambda: planes))
+
+    def _spectra(self, blocks: Iterable[torch.Tensor], sample_rate: int) -> Iterator[torch.Tensor]:
+        """Yield log-mel power ``(channel, mel, frame)`` of ``(channel, time)`` blocks, so many frames at a time."""
+        import torch
+        from torchaudio import functional as audio
+
+        overlap = max(0, self.fft_size - self.hop_samples)
+        samples = _resampled(blocks, sample_rate, self.sample_rate)
+        for number, (window, _) in enumerate(_windows(samples, _CHUNK_FRAMES * self.hop_samples, 0, overlap)):
+            missing = self.fft_size - window.shape[-1]
+            if missing > 0 and number:
+                return
+            power = audio.spectrogram(
+                # A recording shorter than one transform is filled up with silence: it still makes one frame.
+                torch.nn.functional.pad(window, (0, max(0, missing))),
+                pad=0,
+                window=_window(self.window_samples).to(window.device),
+                n_fft=self.fft_size,
+                hop_length=self.hop_samples,
+                win_length=self.window_samples,
+                power=2.0,
+                normalized=False,
+                center=False,
+            )
+            bands = _mel_bands(self.fft_size // 2 + 1, self.low_hz, self.high_hz, self.mels, self.sample_rate)
+            yield torch.log(bands.to(window.device) @ power + self.log_offset)
+
+    def _with_deltas(self, spectra: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield ``(channel, 3, mel, frame)`` of successive ``(channel, mel, frame)``, as of the whole utterance."""
+        import torch
+        from torchaudio import functional as audio
+
+        width, reach = 2 * self.delta_reach + 1, 2 * self.delta_reach
+        for window, before in _windows(spectra, _CHUNK_FRAMES, reach, reach):
+            delta = audio.compute_deltas(window, width)
+            planes = torch.stack([window, delta, audio.compute_deltas(delta, width)], dim=1)
+            yield planes[..., before : before + _CHUNK_FRAMES]
+
+    def _normalised(self, planes: Callable[[], Iterable[torch.Tensor]]) -> Iterator[torch.Tensor]:
+        """Yield successive ``(channel, 3, mel, frame)`` with mean 0 and deviation 1 over all of them, if asked for."""
         import torch
 
-        planes = self.planes(self.spectrogram(waveform, sample_rate))
+        if self.normalise == "none":
+            yield from planes()
+            return
+        mean, deviation = _moments(planes())
+        # A silent channel has no deviation: it becomes all zero rather than noise blown up.
+        scale = torch.where(deviation > 1e-4, deviation, torch.ones_like(deviation))
+        for piece in planes():
+            yield (piece - mean) / scale
+
+    def _cut(self, planes: torch.Tensor, first: int) -> Segments:
+        """Cut ``(channel, 3, mel, frame)`` that begins with the segment of number ``first``."""
+        import torch
+
         missing = self.segment_frames - planes.shape[-1]
         if missing > 0:
             planes = torch.cat([planes, planes[..., -1:].expand(*planes.shape[:-1], missing)], dim=-1)
         # (channel, 3, mel, segment, frame) -> (channel, segment, 3, mel, frame)
         cut = planes.unfold(-1, self.segment_frames, self.shift_frames).permute(0, 3, 1, 2, 4)
-        first = torch.arange(cut.shape[1], dtype=torch.float64) * self.shift_frames
-        starts = first * self.hop_samples / self.sample_rate
+        numbers = first + torch.arange(cut.shape[1], dtype=torch.float64)
+        starts = numbers * self.shift_frames * self.hop_samples / self.sample_rate
         length = ((self.segment_frames - 1) * self.hop_samples + self.window_samples) / self.sample_rate
         return Segments(cut, torch.stack([starts, starts + length], dim=1))
 
-    def spectrogram(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
-        """Turn ``(channel, time)`` into log-mel power ``(channel, mel, frame)``, one frame a hop."""
-        import torch
-        from torchaudio import functional as audio
 
-        waveform = _resample(waveform, sample_rate, self.sample_rate)
-        # A recording shorter than one transform is filled up with silence: it still makes one frame.
-        waveform = torch.nn.functional.pad(waveform, (0, max(0, self.fft_size - waveform.shape[-1])))
-        power = audio.spectrogram(
-            waveform,
-            pad=0,
-            window=_window(self.window_samples),
-            n_fft=self.fft_size,
-            hop_length=self.hop_samples,
-            win_length=self.window_samples,
-            power=2.0,
-            normalized=False,
-            center=False,
-        )
-        bands = _mel_bands(self.fft_size // 2 + 1, self.low_hz, self.high_hz, self.mels, self.sample_rate)
-        return torch.log(bands @ power + self.log_offset)
+def _windows(pieces: Iterable[torch.Tensor], size: int, before: int, after: int) -> Iterator[tuple[torch.Tensor, int]]:
+    """Cut a signal that comes in pieces along its last axis anew: ``size`` of it at a time with what lies around it.
 
-    def planes(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Turn ``(channel, mel, frame)`` into ``(channel, 3, mel, frame)``: static, delta, delta-delta."""
-        import torch
-        from torchaudio import functional as audio
+    Where the windows lie depends on the signal alone, not on its pieces, so that nothing made of them does.
 
-        width = 2 * self.delta_reach + 1
-        delta = audio.compute_deltas(logmel, width)
-        planes = torch.stack([logmel, delta, audio.compute_deltas(delta, width)], dim=1)
-        if self.normalise == "none":
-            return planes
-        deviation, mean = torch.std_mean(planes, dim=(2, 3), keepdim=True, correction=0)
-        # A silent channel has no deviation: it becomes all zero rather than noise blown up.
-        return (planes - mean) / torch.where(deviation > 1e-4, deviation, torch.ones_like(deviation))
+    Yields:
+        The window, with up to ``before`` and ``after`` more on either side, and how much it has before.
+    """
+    held: list[torch.Tensor] = []
+    begin = length = start = 0  # of what is held, and of the next window; counted from the signal's first
+
+    def window(end: int) -> tuple[torch.Tensor, int]:
+        together = _joined(held)
+        held[:] = [together]
+        left = min(before, start)
+        return together[..., start - left - begin : end - begin], left
+
+    for piece in pieces:
+        held.append(piece)
+        length += piece.shape[-1]
+        while begin + length >= start + size + after:
+            yield window(start + size + after)
+            start += size
+            drop = max(0, start - before - begin)
+            held[:] = [held[0][..., drop:]]
+            begin, length = begin + drop, length - drop
+    while start < begin + length:
+        yield window(min(begin + length, start + size + after))
+        start += size
 
 
 class Waveform(Frontend):
@@ -124,13 +202,45 @@ class Waveform(Frontend):
         import torch
 
         whole = torch.tensor([[0.0, waveform.shape[-1] / sample_rate]], dtype=torch.float64)
-        return Segments(_resample(waveform, sample_rate, self.sample_rate).unsqueeze(1), whole)
+        return Segments(_joined(_resampled([waveform], sample_rate, self.sample_rate)).unsqueeze(1), whole)
 
 
-def _resample(waveform: torch.Tensor, from_hz: int, to_hz: int) -> torch.Tensor:
+def _joined(pieces: Iterable[torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    pieces = list(pieces)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+
+
+def _moments(planes: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation over mel and frame of successive ``(channel, 3, mel, frame)``, as of the whole."""
+    import torch
+
+    parts = []
+    for piece in planes:
+        deviation, mean = torch.std_mean(piece, dim=(2, 3), keepdim=True, correction=0)
+        parts.append((piece.shape[-1], mean.double(), deviation.double()))
+    frames = sum(count for count, _, _ in parts)
+    mean = torch.stack([count * one for count, one, _ in parts]).sum(dim=0) / frames
+    squares = [count * (deviation**2 + (one - mean) ** 2) for count, one, deviation in parts]
+    return mean.float(), (torch.stack(squares).sum(dim=0) / frames).sqrt().float()
+
+
+def _resampled(blocks: Iterable[torch.Tensor], from_hz: int, to_hz: int) -> Iterator[torch.Tensor]:
+    """Yield ``(channel, time)`` blocks at another rate, as of the whole signal."""
     from torchaudio import functional as audio
 
-    return audio.resample(waveform, from_hz, to_hz) if from_hz != to_hz else waveform
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    common = math.gcd(from_hz, to_hz)
+    step, made = from_hz // common, to_hz // common  # so many samples become so many
+    size = max(1, _CHUNK_SAMPLES // step) * step
+    # The filter reaches over some 6 periods of the slower rate to either side.
+    reach = -(-8 // min(step, made)) * step
+    for window, before in _windows(blocks, size, reach, reach):
+        skipped = before // step * made
+        yield audio.resample(window, from_hz, to_hz)[..., skipped : skipped + size // step * made]
 
 
 @cache

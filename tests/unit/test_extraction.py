@@ -1,5 +1,7 @@
 """Extraction: what a segment's features are depends on its audio and the recipe alone; each is computed once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bserkit import Backbone, BserkitError, UsageError, Utterance
+import bserkit.extraction
+from bserkit import Backbone, BserkitError, ChannelTransform, UsageError, Utterance, store
 from bserkit.audio import content_digest
+from bserkit.builtin import frontends
 from bserkit.builtin.backbones import Torchvision
 from bserkit.builtin.channels import LeftRight, MidSide, Mono
 from bserkit.builtin.frontends import LogMel
@@ -63,7 +67,7 @@ def test_every_utterance_and_channel_has_its_segments_in_times_order(utterances,
         assert (np.diff(times[:, 0]) > 0).all()
         assert segments >= expected[name]
     assert count == sum(len(made) for made, _ in kept.values())
-    assert count > BATCH_SEGMENTS["cpu"] * 4
+    assert count > BATCH_SEGMENTS["cpu"] * 2
 
 
 def test_the_order_and_company_of_files_changes_no_bit(utterances, tmp_path):
@@ -168,3 +172,100 @@ def test_two_transforms_may_not_make_a_channel_of_one_name():
 
     with pytest.raises(UsageError, match="both make a channel 'mono'"):
         extraction(transforms=(Mono(), Other())).transform_of()
+
+
+class Heights(Backbone):
+    """No network: the mean of each band, and how many values a batch's segment has."""
+
+    name = "heights"
+
+    def weights_digest(self):
+        return "none"
+
+    def feature_size(self):
+        return 64
+
+    def load(self, device):
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((64, 1)), torch.nn.Flatten())
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Sound is read 0.1 s at a time, and features gather on disk from the first kB on."""
+    for size in ("_WHOLE_FRAMES", "_BLOCK_FRAMES"):
+        monkeypatch.setattr(bserkit.extraction, size, 1601)
+    monkeypatch.setattr(store, "_HELD_BYTES", 1000)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(frontends, "_CHUNK_FRAMES", 40)
+
+
+def test_a_long_utterance_comes_out_the_same_in_blocks(utterances, tmp_path, small_chunks, request):
+    _, whole = features(utterances, extraction(Heights()), tmp_path / "whole")
+    request.getfixturevalue("small_blocks")
+    _, blocks = features(utterances, extraction(Heights()), tmp_path / "blocks")
+    for key, (made, times) in whole.items():
+        np.testing.assert_array_equal(blocks[key][0], made)
+        np.testing.assert_array_equal(blocks[key][1], times)
+
+
+class Blend(ChannelTransform):
+    """Each moment is blended with what came before it."""
+
+    name = "blend"
+    outputs = ("blend",)
+
+    def transform(self, stereo):
+        assert stereo.shape[1] in {16000, int(6.3 * 16000)}
+        return stereo.mean(dim=0, keepdim=True).cumsum(dim=1)
+
+
+def test_a_transform_that_looks_around_is_given_the_whole_utterance(utterances, tmp_path, small_blocks):
+    what = extraction(Heights(), (Blend(), MidSide()))
+    count, kept = features(utterances[1:3], what, tmp_path)
+    assert count == sum(len(made) for made, _ in kept.values()) > 0
+
+
+def test_a_frontend_is_given_no_more_than_a_block_of_a_long_utterance(utterances, tmp_path, small_blocks, monkeypatch):
+    seen = []
+    original = frontends._resampled
+
+    def watched(blocks, *rates):
+        for block in original(blocks, *rates):
+            seen.append(block.shape[1])
+            yield block
+
+    monkeypatch.setattr(frontends, "_resampled", watched)
+    features(utterances[2:3], extraction(Heights()), tmp_path)
+    # Normalising reads it twice.
+    assert max(seen) == 1601
+    assert sum(seen) == 2 * int(6.3 * 16000)
+
+
+def test_features_that_gather_on_disk_leave_nothing_behind_when_work_breaks_off(utterances, tmp_path, small_blocks):
+    with pytest.raises(BserkitError, match="not numbers"):
+        features(utterances[2:3], extraction(Odd()), tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_is_told_while_features_gather(utterances, tmp_path, small_blocks, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.Rows, "add", full)
+    with pytest.raises(BserkitError, match=r"No space left on device\. Make room"):
+        features(utterances[:1], extraction(Heights()), tmp_path)
+
+
+def test_a_frontend_that_makes_nothing_of_a_long_utterance_is_told(utterances, tmp_path, small_blocks):
+    class Mute(LogMel):
+        name = "mute"
+
+        def stream(self, blocks, sample_rate):
+            return iter(())
+
+    what = replace(extraction(Heights()), frontend=Mute())
+    with pytest.raises(BserkitError, match=r"frontend mute made no segment of 1\.wav"):
+        features(utterances[1:2], what, tmp_path)

@@ -1,5 +1,6 @@
 """The log-mel frontend: frame and segment counts, deltas by hand, padding, normalisation (paper, section II-A)."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torchaudio import functional as audio
 
+from bserkit import Frontend, Segments
+from bserkit.builtin import frontends
 from bserkit.builtin.frontends import LogMel
 
 RATE = 16000
@@ -134,3 +138,91 @@ def test_recordings_at_other_rates_are_resampled():
 def test_settings_that_do_not_fit_are_refused(wrong):
     with pytest.raises(ValidationError):
         LogMel(**wrong)
+
+
+OPTIONS = [
+    {},
+    {"normalise": "none", "delta_reach": 4},
+    {"segment_frames": 20, "shift_frames": 33},
+    {"hop_ms": 40.0, "shift_frames": 7},
+    {"sample_rate": 22050, "window_ms": 20.0, "mels": 20},
+]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks so small that a short signal has many."""
+    monkeypatch.setattr(frontends, "_CHUNK_FRAMES", 20)
+    monkeypatch.setattr(frontends, "_CHUNK_SAMPLES", 7000)
+
+
+def pieces_of(signal, seed):
+    """Cut a signal into blocks of all sizes, one sample among them."""
+    generator = torch.Generator().manual_seed(seed)
+    bounds = torch.randint(1, signal.shape[1], (7,), generator=generator).sort().values.tolist()
+    bounds = sorted({0, *bounds, bounds[0] + 1, signal.shape[1]})
+    return [signal[:, start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def streamed(frontend, signal, rate, seed):
+    made = list(frontend.stream(lambda: iter(pieces_of(signal, seed)), rate))
+    return Segments(torch.cat([one.planes for one in made], dim=1), torch.cat([one.times for one in made])), len(made)
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"), [(OPTIONS[0], 8000), (OPTIONS[0], 48000), *itertools.product(OPTIONS, (16000, 44100))], ids=str
+)
+def test_a_stream_of_blocks_gives_the_segments_of_the_whole_bit_for_bit(small_chunks, options, rate):
+    frontend = LogMel(**options)
+    for seed, seconds in enumerate((0.011, 0.4, 2.7181)):
+        signal = 0.1 * torch.randn(2, int(seconds * rate) | 1, generator=torch.Generator().manual_seed(seed))
+        whole = frontend.segments(signal, rate)
+        blocks, pieces = streamed(frontend, signal, rate, seed)
+        assert torch.equal(blocks.planes, whole.planes)
+        assert torch.equal(blocks.times, whole.times)
+        assert pieces > 1 or whole.planes.shape[1] < 4
+
+
+def test_blocks_of_every_size_give_the_same_bits(small_chunks):
+    signal, frontend = wave(0.6), LogMel(segment_frames=10, shift_frames=4)
+    whole = frontend.segments(signal, RATE).planes
+    for size in (1, 159, 160, 161, 511, 513, 3199, 3200, 9599):
+        made = list(frontend.stream(lambda size=size: signal.split(size, dim=1), RATE))
+        assert torch.equal(torch.cat([one.planes for one in made], dim=1), whole)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+@pytest.mark.parametrize("normalise", ["utterance", "none"])
+def test_chunks_change_no_more_than_the_last_digit(small_chunks, rate, normalise):
+    signal = 0.1 * torch.randn(2, 3 * rate + 1, generator=torch.Generator().manual_seed(0))
+    frontend = LogMel(normalise=normalise)
+    planes = audio.resample(signal, rate, RATE) if rate != RATE else signal
+    power = audio.spectrogram(planes, 0, torch.hamming_window(400), 512, 160, 400, 2.0, False, center=False)
+    mel = torch.log(audio.melscale_fbanks(257, 20, 8000, 64, RATE).T @ power + 1e-6)
+    delta = audio.compute_deltas(mel)
+    planes = torch.stack([mel, delta, audio.compute_deltas(delta)], dim=1)
+    if normalise == "utterance":
+        deviation, mean = torch.std_mean(planes, dim=(2, 3), keepdim=True, correction=0)
+        planes = (planes - mean) / deviation
+    expected = planes.unfold(-1, 64, 30).permute(0, 3, 1, 2, 4)
+    torch.testing.assert_close(frontend.segments(signal, rate).planes, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_frontend_that_cannot_stream_is_given_the_whole():
+    class Whole(Frontend):
+        name = "whole"
+
+        def segments(self, waveform, sample_rate):
+            return Segments(waveform[:, None, None, None], torch.tensor([[0.0, waveform.shape[1] / sample_rate]]))
+
+    signal = wave(0.1, channels=2)
+    (made,) = Whole().stream(lambda: iter(signal.split(100, dim=1)), RATE)
+    assert torch.equal(made.planes[:, 0, 0, 0], signal)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_segments_are_made_where_the_waveform_is():
+    signal = wave(1.0, channels=2)
+    made = LogMel().segments(signal.cuda(), RATE).planes
+    assert made.is_cuda
+    torch.testing.assert_close(made.cpu(), LogMel().segments(signal, RATE).planes, atol=1e-3, rtol=1e-3)
