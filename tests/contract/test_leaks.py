@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from bserkit import Views, speaker_groups
 from bserkit.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
 from bserkit.builtin.fusers import Feature, Mean, TwoStage
-from bserkit.builtin.linear_svm import SEARCHED_COSTS, LinearSVM
+from bserkit.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
 from bserkit.experiment import evaluate
 from bserkit.progress import Silent
 from bserkit.protocol import Fold
@@ -102,17 +102,13 @@ def kept(monkeypatch):
 
 @every_fuser
 def test_a_scaler_fitted_on_all_items_is_noticed(fuser, kept, monkeypatch):
-    class ScaledByAll(LinearSVM):
-        def fit(self, X, y, groups=None):
-            self.all_ = StandardScaler().fit(kept[-1].features["mono"])
-            return super().fit(self.all_.transform(X), y, groups)
-
-        def decision_function(self, X):
-            return super().decision_function(self.all_.transform(X))
+    def by_all(block, rest):
+        scaler = StandardScaler().fit(kept[-1].features["mono"])
+        return _Scaled(scaler.mean_, 1 / scaler.scale_, scaler.transform(block.X))
 
     views = corpus(transforms={"mono": "mono"})
     assert not features_of_a_test_item_move_others(views, fuser, LinearSvm())
-    monkeypatch.setattr(LinearSvm, "make", lambda component: ScaledByAll(component.c, scale="none"))
+    monkeypatch.setattr(_Block, "_scaled", by_all)
     assert features_of_a_test_item_move_others(views, fuser, LinearSvm())
 
 
@@ -133,17 +129,15 @@ def test_fusion_weights_searched_on_test_items_are_noticed(kept, monkeypatch):
 
 @every_fuser
 def test_a_cost_chosen_on_test_items_is_noticed(fuser, kept, monkeypatch):
-    class ChosenOnTest(LinearSVM):
-        def fit(self, X, y, groups=None):
-            test = kept[-1].take(first_fold(kept[-1]).test)
-            machines = [LinearSVM(cost).fit(X, y) for cost in SEARCHED_COSTS]
-            right = [(machine.predict(test.features["mono"]) == test.labels).mean() for machine in machines]
-            self.c = SEARCHED_COSTS[int(np.argmax(right))]
-            return super().fit(X, y, groups)
+    def on_test(_, blocks, y, groups):
+        test = kept[-1].take(first_fold(kept[-1]).test)
+        machines = [LinearSVM(cost).fit(blocks[0].X, y) for cost in SEARCHED_COSTS]
+        right = [(machine.predict(test.features["mono"]) == test.labels).mean() for machine in machines]
+        return SEARCHED_COSTS[int(np.argmax(right))]
 
     views = corpus(transforms={"mono": "mono"})
     assert not labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
-    monkeypatch.setattr(LinearSvm, "make", lambda component: ChosenOnTest(component.c))
+    monkeypatch.setattr(LinearSVM, "_search", on_test)
     assert labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
 
 
