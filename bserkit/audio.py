@@ -119,12 +119,13 @@ def stereo_blocks(utterance: Utterance, frames: int) -> Iterator[tuple[np.ndarra
     seen = 0
     try:
         with open_sound(utterance.path) as sound:
-            if sound.channels <= 2:
-                for block in _stretch(sound, utterance, frames):
-                    seen += len(block)
-                    yield np.ascontiguousarray(np.broadcast_to(block.T, (2, len(block)))), sound.sample_rate
+            if sound.channels > 2:
+                raise BadAudioError(f"it has {sound.channels} channels; one or two are expected")
+            for block in _stretch(sound, utterance, frames):
+                seen += len(block)
+                yield np.ascontiguousarray(np.broadcast_to(block.T, (2, len(block)))), sound.sample_rate
             if not seen:
-                raise BadAudioError(f"it has {sound.frames} samples in {sound.channels} channels")
+                raise BadAudioError(f"it has 0 samples in {sound.channels} channels")
     except BadAudioError as error:
         raise BadAudioError(f"{utterance.path}: {error}") from None
 

@@ -126,7 +126,7 @@ class Audit:
         where = Counter((one.speaker, one.label) for one in flat)
         every = self.corpus.count()
         listed = ", ".join(f"{speaker} {label} {count}" for (speaker, label), count in where.most_common(8))
-        yield f"{len(flat)} recordings are without stereo ({listed}): their silent Side marks them"
+        yield f"{len(flat)} recordings are without stereo ({listed}): a silent Side would mark them"
         for (speaker, label), count in where.items():
             if count >= 3 and count > every[speaker, label] / 2:
                 yield f"a silent Side gives {label} away for speaker {speaker} ({count} of {every[speaker, label]})"

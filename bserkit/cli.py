@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bserkit.errors import BserkitError
+from bserkit.errors import BserkitError, is_interrupt
 from bserkit.options import (
     cache_option,
     component_option,
@@ -54,25 +54,26 @@ class _Commands(click.Group):
         sys.unraisablehook = _send_again
         try:
             return super().invoke(ctx)
-        except BserkitError as error:
-            _trace(ctx)
-            click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            _trace(ctx)
-            click.echo("Interrupted. Features computed so far are kept; the same command goes on from there.", err=True)
-            ctx.exit(1)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             _trace(ctx)
-            click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-            click.echo(
-                f"{type(error).__name__}: {error}\nThe same command with -v before it shows where: bserkit -v ...",
-                err=True,
-            )
-            ctx.exit(1)
+            ctx.exit(_told(error))
+
+
+def _told(error: BaseException) -> int:
+    """Tell a failure in one paragraph and return its exit code."""
+    if is_interrupt(error):
+        click.echo("Interrupted. Features computed so far are kept; the same command goes on from there.", err=True)
+        return 1
+    click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
+    if isinstance(error, BserkitError):
+        click.echo(str(error), err=True)
+        return error.exit_code
+    click.echo(
+        f"{type(error).__name__}: {error}\nThe same command with -v before it shows where: bserkit -v ...", err=True
+    )
+    return 1
 
 
 def _trace(ctx: click.Context) -> None:
@@ -201,10 +202,12 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     from bserkit.sweep import sweep as run_sweep
 
     grid = {axis: given.pop(axis) for axis in AXES}
-    values, plugins, store = given_values({"data": data, **given})
+    values, plugins = given_values({"data": data, **given})
     planned = combinations(values, grid, references, plugins)
     quiet = given["quiet"]
-    swept = run_sweep(planned, given["run_name"], plugins, store, ConsoleReporter(quiet=quiet))
+    swept = run_sweep(
+        planned, given["run_name"], plugins, given_store(values.get("cache")), ConsoleReporter(quiet=quiet)
+    )
     if quiet:
         for one in swept.outcomes:
             numbers = " ".join(f"{name}={one.run.metrics[name]:.4f}" for name in ("accuracy", "uar", "macro_f1"))

@@ -21,6 +21,24 @@ class UsageError(BserkitError):
     exit_code = 2
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Say whether an error is an interrupt, or what a library that was at work made of one.
+
+    >>> try:
+    ...     try:
+    ...         raise KeyboardInterrupt
+    ...     finally:
+    ...         raise OSError("closed half-way")
+    ... except OSError as error:
+    ...     is_interrupt(error), is_interrupt(OSError())
+    (True, False)
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found is not None
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known word, or nothing when none is close.
 

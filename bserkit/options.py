@@ -135,12 +135,12 @@ def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, FeatureSto
     """Merge a configuration file below the options, and return the settings, the plugins and the store."""
     from bserkit.config import resolve
 
-    values, loaded, store = given_values(given)
-    return resolve(values, loaded), loaded, store
+    values, loaded = given_values(given)
+    return resolve(values, loaded), loaded, given_store(values.get("cache"))
 
 
-def given_values(given: dict[str, Any]) -> tuple[dict[str, Any], Plugins, FeatureStore]:
-    """Merge a configuration file below the options, not yet checked, and return the plugins and the store with it."""
+def given_values(given: dict[str, Any]) -> tuple[dict[str, Any], Plugins]:
+    """Merge a configuration file below the options, not yet checked, and return the plugins with it."""
     from bserkit.config import read_config
 
     values = read_config(Path(given["config"])) if given.get("config") else {}
@@ -149,4 +149,4 @@ def given_values(given: dict[str, Any]) -> tuple[dict[str, Any], Plugins, Featur
         values.setdefault("plugins-dir", folders)
     loaded = given_plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
     show_failures(loaded)
-    return values, loaded, given_store(values.get("cache"))
+    return values, loaded

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bserkit.component import identity, read_specs
 from bserkit.config import read_config, resolve
 from bserkit.console import show_corpus
-from bserkit.errors import BserkitError, UsageError
+from bserkit.errors import BserkitError, UsageError, is_interrupt
 from bserkit.experiment import FUSION
 from bserkit.progress import Numbered, Silent
 from bserkit.record import csv_text
@@ -320,6 +320,8 @@ def _run_all(
             try:
                 made[one.identity] = _run_one(one, parent, _shared(one, store, say, shared), plugins, say)
             except Exception as error:
+                if is_interrupt(error):
+                    raise
                 # A component may fail in any way; the other combinations have nothing to do with it.
                 failed.append(Failed(one.combination, error))
                 say.say(f"{one.combination.name}: failed: {failed[-1].reason}")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bserkit.errors import BserkitError, UsageError, nearest
+from bserkit.errors import BserkitError, UsageError, is_interrupt, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,10 +66,16 @@ class TrackedRun:
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Log the corpus that was used, by its content."""
+        from mlflow import MlflowException
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(name=name, digest=digest[:36], source_type="local", source=json.dumps({"uri": source}))
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])])
+        given = [DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])]
+        try:
+            self.client.log_inputs(self.run_id, given)
+        except MlflowException:
+            # Another run may have made the same dataset at the same moment: now it is found.
+            self.client.log_inputs(self.run_id, given)
 
     def log_text(self, name: str, text: str) -> None:
         """Log a text file."""
@@ -161,11 +167,11 @@ def _ending(run: TrackedRun) -> Iterator[TrackedRun]:
     """Mark a run finished at the end, or failed or killed with the reason."""
     try:
         yield run
-    except KeyboardInterrupt:
-        _end(run, "KILLED", "interrupted")
-        raise
     except BaseException as error:
-        _end(run, "FAILED", f"{type(error).__name__}: {error}")
+        if is_interrupt(error):
+            _end(run, "KILLED", "interrupted")
+        else:
+            _end(run, "FAILED", f"{type(error).__name__}: {error}")
         raise
     _end(run, *run.outcome)
 

@@ -28,10 +28,10 @@ OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 @pytest.fixture(scope="module")
 def ended(start_cli, finish_cli, lab, first_run):
-    """What became of reports of the first run: by its id, by its name, of no run, and into no folder."""
+    """What became of reports of the first run: by its id, by it again, of no run, and into no folder."""
     given = {
         "id": (first_run.id[:12],),
-        "name": (first_run.name, "--out", "again.html"),
+        "again": (first_run.id, "--out", "again.html"),
         "no run": ("nothing",),
         "no folder": (first_run.id, "--out", "nowhere/page.html"),
     }
@@ -98,7 +98,7 @@ def show(browser):
 
 
 def test_the_same_run_gives_the_same_page(ended, lab, written):
-    assert ended["name"].returncode == 0, ended["name"].stderr
+    assert ended["again"].returncode == 0, ended["again"].stderr
     assert (lab / "again.html").read_bytes() == written.read_bytes()
 
 

@@ -421,7 +421,7 @@ def test_the_mono_mix_takes_recordings_of_any_kind(flat_run):
     assert np.array_equal(*(table[table["part"] == part]["score_calm"] for part in ("mono", "fusion")))
     assert run.metrics["items"] == 38
     assert dict(run.params)["channels"] == "mono"
-    assert "without stereo" not in ended.stderr
+    assert "Note: " not in ended.stderr
     assert list(printed_table(ended.stdout, "weight (lowest to highest over folds)")) == ["mono", "fusion"]
 
 

@@ -90,7 +90,7 @@ def test_a_silent_side_that_gives_a_label_away_is_found(tmp_path):
     recordings += [("s0", "glad", np.tile(voice(100 + index), (2, 1))) for index in range(3)]
     recordings += [(f"s{speaker}", "glad", stereo(voice(200 + speaker), 3)) for speaker in range(1, 4)]
     found = findings(tmp_path, recordings)
-    assert "3 recordings are without stereo (s0 glad 3): their silent Side marks them" in found
+    assert "3 recordings are without stereo (s0 glad 3): a silent Side would mark them" in found
     assert "a silent Side gives glad away for speaker s0 (3 of 3)" in found
 
 
