@@ -194,7 +194,7 @@ def pool_features(
                     f"The features of {utterances[index].path.name} were deleted from {store.root} while they were "
                     "needed; run the command again."
                 )
-            vectors.append(np.asarray(pooler.pool(kept[0].astype(np.float32)), dtype=np.float32))
+            vectors.append(np.asarray(pooler.pool(kept[0].astype(np.float32, copy=False)), dtype=np.float32))
         return vectors
 
     pooled = _in_threads("Pooling", pool, range(len(utterances)), "utterances", reporter)
