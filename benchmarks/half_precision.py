@@ -80,8 +80,8 @@ def main() -> None:
     settings = resolve(
         {"data": given.data, "backbone": given.backbone, "mono": given.mono, "precision": "fp32"}, plugins
     )
-    checked = thinned(prepare(settings, store, Silent())[0], given.every)
-    folds = split(settings.protocol, checked.corpus.utterances)
+    checked = thinned(prepare(settings, store, Silent()).checked, given.every)
+    folds = split(settings.protocol, checked.corpus)
     exact = settings.extraction
     half = replace(exact, precision="bf16")
     for way in (exact, half):
