@@ -101,11 +101,15 @@ def markdown(results: Mapping[str, Any]) -> str:
                 sign = "at least" if figure.better == "higher" else "at most"
                 met = "" if figure.met() else ", not met"
                 lines.append(
-                    f"| {label} | {figure.value:.3g} {figure.unit} | {sign} {figure.goal:g} {figure.unit}{met} |"
+                    f"| {label} | {figure.value:.4g} {figure.unit} | {sign} {figure.goal:g} {figure.unit}{met} |"
                 )
     machine = next(iter(results.values()))["machine"]
     notes = [note for result in results.values() for note in result.get("notes", []) if note.startswith("no GPU here")]
-    lines += ["", f"On {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}. " + "; ".join(notes)]
+    lines += [
+        "",
+        f"On {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}."
+        + "".join(f" {note[0].upper()}{note[1:]}." for note in notes),
+    ]
     return "\n".join(line.replace("  ", " ").rstrip() for line in lines)
 
 
