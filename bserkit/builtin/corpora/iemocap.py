@@ -31,8 +31,7 @@ class Iemocap(CorpusReader):
     excitement, fea fear, fru frustration, hap happiness, neu neutral, oth other, sad sadness, sur surprise, xxx no
     agreement.
 
-    Only the whole dialogues are stereo; ``sound=dialogs`` reads the turns from these. A microphone hung before each
-    actor, so left and right say who speaks.
+    The recordings of whole dialogues are stereo; ``sound=dialogs`` reads the turns from these.
     """
 
     name = "iemocap"
@@ -41,7 +40,7 @@ class Iemocap(CorpusReader):
         description="codes of the classes to read; + joins codes to one class that is called by the first",
     )
     sound: Literal["sentences", "dialogs"] = Field(
-        "sentences", description="the turns' own files, which are mono, or their stretches of the stereo dialogues"
+        "sentences", description="the turns' own files, or their stretches of the stereo dialogues"
     )
     words: ClassVar[Mapping[str, str]] = {
         "ang": "anger",
