@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bserkit.audio import read_stereo
+from bserkit.component import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bserkit.corpus import Utterance
     from bserkit.experiment import Checked
     from bserkit.extraction import Extraction
+    from bserkit.store import FeatureStore
 
 #: More than this is not shown of an utterance, seconds.
 LONGEST_SECONDS = 10
@@ -51,29 +56,39 @@ class Example:
         ]
 
 
-def channel_example(extraction: Extraction, checked: Checked) -> Example | None:
+def channel_example(extraction: Extraction, checked: Checked, store: FeatureStore) -> Example | None:
     """Return the spectrograms of the first utterance by name that is stereo, or of the first if none is.
 
-    None where the frontend makes nothing that can be looked at.
+    They are kept in the store, so that a run on kept features need not load what makes them. None where the frontend
+    makes nothing that can be looked at.
 
     Raises:
         BserkitError: audio cannot be read.
     """
-    import torch
-
     index = next((index for index, one in enumerate(checked.facts) if one.stereo), 0)
     utterance = checked.corpus.utterances[index]
+    made_by = json.dumps([identity(one) for one in (*extraction.transforms, extraction.frontend)], sort_keys=True)
+    kind = f"spectrogram-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
+    kept = store.facts(checked.digests[index], lambda: _spectrograms(extraction, utterance), kind)
+    if not kept:
+        return None
+    pictures = np.asarray(kept["channels"], dtype=np.float32)
+    return Example(
+        item=checked.corpus.items[index],
+        label=utterance.label,
+        speaker=utterance.speaker,
+        seconds=kept["seconds"],
+        channels=dict(zip(extraction.transform_of(), pictures, strict=True)),
+    )
+
+
+def _spectrograms(extraction: Extraction, utterance: Utterance) -> dict[str, Any]:
+    """Return the ``(channel, mel, frame)`` of an utterance's beginning as plain values; nothing if there are none."""
+    import torch
+
     samples, sample_rate = read_stereo(utterance)
     stereo = torch.from_numpy(samples[:, : LONGEST_SECONDS * sample_rate])
     with torch.inference_mode():
         waveform = torch.cat([transform.transform(stereo) for transform in extraction.transforms])
         pictures = extraction.frontend.spectrogram(waveform, sample_rate)
-    if pictures is None:
-        return None
-    return Example(
-        item=checked.corpus.items[index],
-        label=utterance.label,
-        speaker=utterance.speaker,
-        seconds=stereo.shape[1] / sample_rate,
-        channels=dict(zip(extraction.transform_of(), pictures.numpy(), strict=True)),
-    )
+    return {} if pictures is None else {"seconds": stereo.shape[1] / sample_rate, "channels": pictures.tolist()}

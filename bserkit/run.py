@@ -102,7 +102,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     show_findings(reporter.console, settings, prepared)
     name = settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     with tracked_run(settings.experiment, name, parameters(settings), tags(settings, plugins, prepared)) as tracked:
-        evaluation = evaluate_and_log(tracked, settings, prepared, features, reporter)
+        evaluation = evaluate_and_log(tracked, settings, prepared, features, store, reporter)
         return RunResult(evaluation, tracked.run_id, tracked.experiment_id, prepared.overlap)
 
 
@@ -111,6 +111,7 @@ def evaluate_and_log(
     settings: Settings,
     prepared: Prepared,
     features: Features,
+    store: FeatureStore,
     reporter: Reporter,
 ) -> Evaluation:
     """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
@@ -119,7 +120,7 @@ def evaluate_and_log(
     log_corpus(tracked, prepared)
     evaluation = evaluate(features(tracked), prepared.folds, settings.fusion, settings.classifier, reporter)
     _log_results(tracked, evaluation, prepared.corpus)
-    _log_example(tracked, settings.extraction, prepared.checked)
+    _log_example(tracked, settings.extraction, prepared.checked, store)
     return evaluation
 
 
@@ -237,9 +238,9 @@ def _log_results(tracked: TrackedRun, evaluation: Evaluation, corpus: Corpus) ->
         tracked.tag("fusion.notes", "; ".join(notes))
 
 
-def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked) -> None:
+def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked, store: FeatureStore) -> None:
     from bserkit.plots import channels_figure
 
-    if example := channel_example(extraction, checked):
+    if example := channel_example(extraction, checked, store):
         tracked.log_figure("channels.png", channels_figure(example))
         tracked.log_text("channels.csv", csv_text(example.rows()))

@@ -318,7 +318,7 @@ def _run_all(
         for one in group:
             say = Numbered(reporter, f"{one.number}/{of} ")
             try:
-                made[one.identity] = _run_one(one, parent, _shared(one, store, say, shared), plugins, say)
+                made[one.identity] = _run_one(one, parent, _shared(one, store, say, shared), plugins, store, say)
             except Exception as error:
                 if is_interrupt(error):
                     raise
@@ -348,13 +348,15 @@ def _shared(
     return features
 
 
-def _run_one(one: _Ready, parent: TrackedRun, features: Features, plugins: Plugins, reporter: Numbered) -> str:
+def _run_one(
+    one: _Ready, parent: TrackedRun, features: Features, plugins: Plugins, store: FeatureStore, reporter: Numbered
+) -> str:
     """Do one combination's run, below the sweep's, and return its id."""
     settings = one.combination.settings
     own_tags = tags(settings, plugins, one.prepared) | {IDENTITY_TAG: one.identity}
     name = f"{one.prepared.corpus.reader.name} {one.combination.name}"
     with parent.nested(name, parameters(settings), own_tags) as tracked:
-        evaluation = evaluate_and_log(tracked, settings, one.prepared, features, reporter)
+        evaluation = evaluate_and_log(tracked, settings, one.prepared, features, store, reporter)
     measures = evaluation.measures()
     reporter.say(f"{one.combination.name}: UAR {measures.uar:.3f}, accuracy {measures.accuracy:.3f}")
     return tracked.run_id

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from bserkit.audio import inspect_audio
+from bserkit.audio import content_digest, inspect_audio
 from bserkit.builtin.channels import LeftRight, MidSide
 from bserkit.builtin.corpora import Manifest
 from bserkit.builtin.frontends import LogMel
@@ -28,6 +28,7 @@ from bserkit.plugins import load_plugins
 from bserkit.record import csv_text
 from bserkit.report import Network, gather
 from bserkit.statistics import Interval
+from bserkit.store import FeatureStore
 from bserkit.tracking import KeptRun
 
 #: Of each utterance: speaker, what is true, what the fusion decided, what left decided.
@@ -263,7 +264,14 @@ def checked(folder, **recordings):
         soundfile.write(folder / f"{name}.wav", samples, 8000)
         utterances.append(Utterance(folder / f"{name}.wav", "calm", "ann"))
     facts = tuple(inspect_audio(one) for one in utterances)
-    return Checked(Corpus(folder, Manifest(), tuple(utterances), ()), (), facts, ())
+    return Checked(
+        Corpus(folder, Manifest(), tuple(utterances), ()), tuple(content_digest(one) for one in utterances), facts, ()
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore(tmp_path / "store")
 
 
 def noise(seconds, channels):
@@ -274,9 +282,10 @@ def extraction(frontend):
     return Extraction((LeftRight(), MidSide()), frontend, None, "cpu", "fp32")
 
 
-def test_the_example_is_the_first_stereo_recording_by_name_in_every_channel(tmp_path):
+def test_the_example_is_the_first_stereo_recording_by_name_in_every_channel(tmp_path, store):
     frontend = LogMel(sample_rate=8000, high_hz=4000)
-    example = channel_example(extraction(frontend), checked(tmp_path, a=noise(1, 1), b=noise(1, 2), c=noise(2, 2)))
+    recordings = checked(tmp_path, a=noise(1, 1), b=noise(1, 2), c=noise(2, 2))
+    example = channel_example(extraction(frontend), recordings, store)
     assert (example.item, example.seconds) == ("b.wav", 1.0)
     assert list(example.channels) == ["left", "right", "mid", "side"]
     samples, _ = soundfile.read(tmp_path / "b.wav", dtype="float32")
@@ -284,15 +293,18 @@ def test_the_example_is_the_first_stereo_recording_by_name_in_every_channel(tmp_
     np.testing.assert_allclose(
         example.channels["side"], frontend.spectrogram((left - right).unsqueeze(0), 8000)[0], rtol=1e-5
     )
+    kept = channel_example(extraction(frontend), recordings, store)
+    assert (kept.item, kept.seconds) == (example.item, example.seconds)
+    assert all((kept.channels[name] == picture).all() for name, picture in example.channels.items())
     rows = {row["channel"]: row for row in example.rows()}
     assert rows["mid"]["mean"] == pytest.approx(example.channels["mid"].mean(), abs=1e-3)
 
 
-def test_of_a_long_recording_the_beginning_is_shown_and_without_stereo_the_first(tmp_path):
+def test_of_a_long_recording_the_beginning_is_shown_and_without_stereo_the_first(tmp_path, store):
     frontend = LogMel(sample_rate=8000, high_hz=4000)
-    example = channel_example(extraction(frontend), checked(tmp_path, a=noise(11, 1)))
+    example = channel_example(extraction(frontend), checked(tmp_path, a=noise(11, 1)), store)
     assert (example.item, example.seconds) == ("a.wav", 10.0)
 
 
-def test_a_frontend_that_makes_no_pictures_has_no_example(tmp_path):
-    assert channel_example(extraction(Blind()), checked(tmp_path, a=noise(1, 2))) is None
+def test_a_frontend_that_makes_no_pictures_has_no_example(tmp_path, store):
+    assert channel_example(extraction(Blind()), checked(tmp_path, a=noise(1, 2)), store) is None
