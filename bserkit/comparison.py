@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ import numpy as np
 
 from bserkit.errors import UsageError, nearest
 from bserkit.metrics import overall_of
-from bserkit.record import markdown_table
+from bserkit.record import csv_rows, markdown_table
 from bserkit.statistics import (
     Chance,
     Interval,
@@ -115,7 +113,7 @@ def read_predictions(run: KeptRun, predictions: str, folds: str, part: str) -> P
     Raises:
         UsageError: the run has no such part.
     """
-    rows = list(csv.DictReader(io.StringIO(predictions)))
+    rows = csv_rows(predictions)
     of_part = sorted((row for row in rows if row["part"] == part), key=lambda row: row["item"])
     if not of_part:
         known = list(dict.fromkeys(row["part"] for row in rows))
@@ -131,7 +129,7 @@ def read_predictions(run: KeptRun, predictions: str, folds: str, part: str) -> P
         folds=columns["fold"],
         labels=columns["label"],
         decided=columns["decided"],
-        learned_from={row["fold"]: row["train_speakers"] for row in csv.DictReader(io.StringIO(folds))},
+        learned_from={row["fold"]: row["train_speakers"] for row in csv_rows(folds)},
     )
 
 

@@ -211,3 +211,8 @@ def markdown_table(lines: Sequence[Sequence[str]], names: int = 1) -> str:
     rule = ["---" if column < names else "---:" for column in range(len(lines[0]))]
     cells = [[cell.replace("|", "\\|") for cell in line] for line in (lines[0], rule, *lines[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    """Return the rows of what ``csv_text`` made, every value as text."""
+    return list(csv.DictReader(io.StringIO(text)))

@@ -6,8 +6,6 @@ Nothing is learned or decided here: numbers come from the run's predictions thro
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,7 @@ from bserkit.document import Cell, Listing, Picture, Report, Section, ShadedTabl
 from bserkit.experiment import FUSION
 from bserkit.metrics import Measures, measure
 from bserkit.plots import fusion_search_figure, interval_figure, svg, training_figure
-from bserkit.record import ORACLE, SearchPoint, mean_scores, search_curves
+from bserkit.record import ORACLE, SearchPoint, csv_rows, mean_scores, search_curves
 from bserkit.statistics import Interval, chance, interval_warning, speaker_confusions, speaker_intervals
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ class _Facts:
 
     @property
     def search(self) -> list[dict[str, str]]:
-        return _rows(self.texts.get("fusion_search.csv", ""))
+        return csv_rows(self.texts.get("fusion_search.csv", ""))
 
     @property
     def has_oracle(self) -> bool:
@@ -112,15 +110,15 @@ def gather(run: KeptRun, artifacts: Mapping[str, bytes], networks: Sequence[Netw
     """
     texts = {name: content.decode() for name, content in artifacts.items() if not name.endswith(".png")}
     predictions, folds = texts["predictions.csv"], texts["folds.csv"]
-    others = [name for name in dict.fromkeys(row["part"] for row in _rows(predictions)) if name != FUSION]
+    others = [name for name in dict.fromkeys(row["part"] for row in csv_rows(predictions)) if name != FUSION]
     weights: dict[str, dict[str, float]] = {}
-    for row in _rows(texts.get("results.csv", "")):
+    for row in csv_rows(texts.get("results.csv", "")):
         if row["weight"]:
             weights.setdefault(row["fold"], {})[row["part"]] = float(row["weight"])
     facts = _Facts(
         run=run,
         parts={name: read_predictions(run, predictions, folds, name) for name in [*others, FUSION]},
-        folds=_rows(folds),
+        folds=csv_rows(folds),
         weights=weights,
         networks=networks,
         texts=texts,
@@ -128,10 +126,6 @@ def gather(run: KeptRun, artifacts: Mapping[str, bytes], networks: Sequence[Netw
     )
     sections = [_result, _protocol, _tables, _confusions, _fusion, _fine_tuning, _example, _again, _everything]
     return Report(run, _headline(facts), [made for section in sections if (made := section(facts))])
-
-
-def _rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def _headline(facts: _Facts) -> list[tuple[str, str, str]]:
@@ -228,7 +222,7 @@ def _protocol(facts: _Facts) -> Section:
             3,
         ),
     ]  # fmt: skip
-    if skipped := _rows(facts.texts.get("skipped.csv", "")):
+    if skipped := csv_rows(facts.texts.get("skipped.csv", "")):
         blocks.append(
             TextTable("Left out", ["recording", "reason"], [[one["item"], one["reason"]] for one in skipped], 2)
         )
@@ -492,7 +486,7 @@ def _told_curve(networks: Sequence[Network], curve: str, words: str) -> str:
 
 
 def _example(facts: _Facts) -> Section | None:
-    rows = _rows(facts.texts.get("channels.csv", ""))
+    rows = csv_rows(facts.texts.get("channels.csv", ""))
     if not rows or facts.example is None:
         return None
     one = rows[0]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from dataclasses import dataclass, replace
 from itertools import groupby, product
@@ -16,7 +14,7 @@ from bserkit.console import show_corpus
 from bserkit.errors import BserkitError, UsageError, is_interrupt
 from bserkit.experiment import FUSION
 from bserkit.progress import Numbered, Silent
-from bserkit.record import csv_text
+from bserkit.record import csv_rows, csv_text
 from bserkit.run import (
     evaluate_and_log,
     log_corpus,
@@ -366,7 +364,7 @@ def _outcome(combination: Combination, run_id: str) -> Outcome:
     """Read back what a combination's run logged."""
     run = find_run(run_id, combination.settings.experiment)
     weights: dict[str, list[float]] = {}
-    for row in csv.DictReader(io.StringIO(read_artifact_text(run, "results.csv"))):
+    for row in csv_rows(read_artifact_text(run, "results.csv")):
         if row["weight"] and row["part"] != FUSION:
             weights.setdefault(row["part"], []).append(float(row["weight"]))
     return Outcome(
