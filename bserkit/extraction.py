@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Segments that go through the network at once, by kind of device. Every batch is filled up to it, so that what a
 #: segment's features are does not depend on how many others came along. More take more memory; fewer take longer, since
 #: AlexNet's last layers are read from memory once a batch.
-BATCH_SEGMENTS = {"cpu": 32, "cuda": 256}
+BATCH_SEGMENTS = {"cpu": 64, "cuda": 256}
 #: Pieces of utterances that are prepared ahead of the network.
 _AHEAD = 4
 #: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.

@@ -78,7 +78,7 @@ def memory_kept() -> Iterator[None]:
     """Let the C library keep freed memory while a network computes, rather than give it back after every layer.
 
     What the system gives anew has to be mapped page by page and filled with zeros, which costs AlexNet a tenth of its
-    time in batches of 32. Of glibc alone; elsewhere nothing changes. Afterwards free memory is given back.
+    time. Of glibc alone; elsewhere nothing changes. Afterwards free memory is given back.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):

@@ -24,6 +24,7 @@ from bserkit.backbone import Backbone
 from bserkit.errors import BserkitError, UsageError
 from bserkit.extraction import BATCH_SEGMENTS, prepared
 from bserkit.finetune import Epoch, Sgd, Trained, improves, is_over
+from bserkit.hardware import memory_kept
 
 if TYPE_CHECKING:
     from bserkit.finetune import Item, Training
@@ -174,6 +175,7 @@ def _freeze(network: nn.Module, recipe: Sgd) -> None:
                 module.requires_grad_(False)
 
 
+@memory_kept()
 def _one_epoch(
     training: Training, model: _Decider, optimiser: torch.optim.SGD, segments: _Segments, weights: Tensor
 ) -> Epoch:

@@ -20,7 +20,7 @@ from bserkit.extraction import BATCH_SEGMENTS, Extraction, extract, pending
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 
-LENGTHS = (0.3, 1.0, 6.3, 0.05, 2.0)
+LENGTHS = (0.3, 1.0, 6.3, 0.05, 2.0, 3.3)
 
 
 BOTH = (LeftRight(), MidSide())
