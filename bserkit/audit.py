@@ -17,7 +17,7 @@ import numpy as np
 
 from bserkit.audio import AudioFacts, read_stereo
 from bserkit.likeness import Likeness, fingerprint, likenesses
-from bserkit.record import markdown_table
+from bserkit.text import counted, markdown_table
 
 if TYPE_CHECKING:
     from bserkit.corpus import Corpus, Utterance
@@ -103,13 +103,16 @@ class Audit:
         for speakers, count in sorted(same.items()):
             if len(speakers) > 1:
                 names = " and ".join(speakers)
-                yield f"{count} recordings are the same under several speakers ({names}): one of the names is wrong"
+                groups = counted(count, "group")
+                yield f"{groups} of equal recordings under several speakers ({names}): one of the names is wrong"
         for speakers, count in sorted(alike.items()):
             if len(speakers) > 1:
                 names = " and ".join(speakers)
-                yield f"{count} pairs of recordings share a stretch of sound under several speakers ({names})"
+                pairs = counted(count, "pair")
+                yield f"{pairs} of recordings with a common stretch of sound under several speakers ({names})"
         if inside := sum(len(speakers) == 1 for speakers in sharing):
-            yield f"{inside} pairs or groups of one speaker's recordings share sound: splits not by speaker would leak"
+            sets = counted(inside, "set")
+            yield f"{sets} of one speaker's recordings with common sound: splits not by speaker would leak"
 
     def _giveaways(self) -> Iterable[str]:
         yield from self._without_stereo()
@@ -329,7 +332,7 @@ def summary(audit: Audit) -> str:
     """Say in one line what was found."""
     if not (findings := audit.findings()):
         return "Audit: nothing was found that could fool the numbers."
-    more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
+    more = f" and {counted(len(findings) - 1, 'more finding')}" if len(findings) > 1 else ""
     return f"Audit: {findings[0]}{more}; all stand in the run's audit.md, and bserkit audit DATA shows them."
 
 

@@ -267,7 +267,7 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
     from bserkit.comparison import comparison_rows, markdown, read_predictions
     from bserkit.console import show_comparison
     from bserkit.errors import UsageError
-    from bserkit.record import csv_text
+    from bserkit.text import csv_text
     from bserkit.tracking import best_runs, find_run, log_comparison, read_artifact_text
 
     if best and references:
@@ -412,7 +412,7 @@ def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given
     from bserkit.console import ConsoleReporter, show_audit
     from bserkit.corpus import read_corpus
     from bserkit.experiment import look_at
-    from bserkit.record import csv_text
+    from bserkit.text import csv_text
 
     plugins = given_plugins(given)
     show_failures(plugins)

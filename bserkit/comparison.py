@@ -10,7 +10,6 @@ import numpy as np
 
 from bserkit.errors import UsageError, nearest
 from bserkit.metrics import overall_of
-from bserkit.record import csv_rows, markdown_table
 from bserkit.statistics import (
     Chance,
     Interval,
@@ -25,6 +24,7 @@ from bserkit.statistics import (
     speaker_confusions,
     speaker_intervals,
 )
+from bserkit.text import counted, csv_rows, markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -294,7 +294,7 @@ def tables(comparison: Comparison) -> list[TextTable]:
     )
     pairs = TextTable(
         "Differences; b: items that only the run named first got right, c: only the other; p (p after Holm for "
-        f"{len(comparison.pairs)} comparison{'s' * (len(comparison.pairs) > 1)})",
+        f"{counted(len(comparison.pairs), 'comparison')})",
         ["", "accuracy", "UAR", "b", "c", "McNemar p", "permutation p, accuracy", "permutation p, UAR"],
         [
             [

@@ -19,6 +19,7 @@ from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
 from bserkit.protocol import describe_overlap
 from bserkit.statistics import interval_warning
+from bserkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,13 +69,22 @@ class ConsoleReporter:
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            progress.update(task, advance=count, rate=f"{done / max(1e-9, time.monotonic() - began):.1f}/s")
+            progress.update(task, advance=count, rate=_rate(done, time.monotonic() - began))
 
         with progress:
             yield advance
         if not self.console.is_terminal:
             seconds = time.monotonic() - began
-            self.say(f"{name}: {done} {unit} in {seconds:.1f} s ({done / max(1e-9, seconds):.1f}/s)")
+            self.say(f"{name}: {done} {unit} in {seconds:.1f} s ({_rate(done, seconds)})")
+
+
+def _rate(done: int, seconds: float) -> str:
+    """Say how many a second, or of slow ones how many seconds each.
+
+    >>> _rate(588, 140.0), _rate(32, 1317.1)
+    ('4.2/s', '41.2 s each')
+    """
+    return f"{seconds / done:.1f} s each" if 0 < done < seconds else f"{done / max(1e-9, seconds):.1f}/s"
 
 
 def show_findings(console: Console, settings: Settings, prepared: Prepared) -> None:
@@ -170,13 +180,15 @@ def show_audit(console: Console, audit: Audit, quiet: bool) -> None:
             console.print(_rows_table(summary_rows(audit, by), f"By {by}: median ± deviation"))
         _show_counts(console, audit.corpus)
         if rows := duplicate_rows(audit):
-            console.print(_rows_table(rows[:12], f"{len(rows)} pairs share sound"))
+            console.print(_rows_table(rows[:12], f"{counted(len(rows), 'pair')} with common sound"))
             if len(rows) > 12:
                 console.print(f"... {len(rows) - 12} more; --out FILE writes all")
         for item, reason in audit.unusable[:8]:
             console.print(f"Unusable: {item}: {reason}", markup=False)
     findings = audit.findings()
-    console.print(f"{len(findings)} findings:" if findings else "Nothing was found that could fool the numbers.")
+    console.print(
+        f"{counted(len(findings), 'finding')}:" if findings else "Nothing was found that could fool the numbers."
+    )
     for finding in findings:
         console.print(f"  - {finding}", markup=False)
 
@@ -225,7 +237,7 @@ def _show_intervals(console: Console, evaluation: Evaluation) -> None:
     intervals = evaluation.intervals()
     speakers = sorted(set(evaluation.speakers.tolist()))
     console.print(
-        f"95% intervals of the {FUSION} over {len(speakers)} speaker{'s' * (len(speakers) > 1)}: "
+        f"95% intervals of the {FUSION} over {counted(len(speakers), 'speaker')}: "
         f"accuracy {intervals['accuracy']}, UAR {intervals['uar']}",
         markup=False,
     )
@@ -234,9 +246,8 @@ def _show_intervals(console: Console, evaluation: Evaluation) -> None:
 
 
 def _overall_table(evaluation: Evaluation) -> Table:
-    count = len(evaluation.outcomes)
     table = Table(
-        title=f"{len(evaluation.items)} utterances, {count} fold{'s' * (count > 1)}; "
+        title=f"{len(evaluation.items)} utterances, {counted(len(evaluation.outcomes), 'fold')}; "
         f"chance UAR {1 / len(evaluation.classes):.3f}",
         title_justify="left",
     )

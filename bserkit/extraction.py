@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: AlexNet's last layers are read from memory once a batch.
 BATCH_SEGMENTS = {"cpu": 64, "cuda": 256}
 #: Pieces of utterances that are prepared ahead of the network.
-_AHEAD = 4
+_AHEAD = 2
 #: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
 _WHOLE_FRAMES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -193,26 +191,3 @@ def fold_rows(corpus: Corpus, folds: Sequence[Fold]) -> list[dict[str, Any]]:
         }
         for fold in folds
     ]
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as comma-separated text with a header."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def markdown_table(lines: Sequence[Sequence[str]], names: int = 1) -> str:
-    """Return lines of cells, the first being the header, as a Markdown table; past ``names`` columns stand numbers."""
-    rule = ["---" if column < names else "---:" for column in range(len(lines[0]))]
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in (lines[0], rule, *lines[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def csv_rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of what ``csv_text`` made, every value as text."""
-    return list(csv.DictReader(io.StringIO(text)))

@@ -17,8 +17,9 @@ from bserkit.document import Cell, Listing, Picture, Report, Section, ShadedTabl
 from bserkit.experiment import FUSION
 from bserkit.metrics import Measures, measure
 from bserkit.plots import fusion_search_figure, interval_figure, svg, training_figure
-from bserkit.record import ORACLE, SearchPoint, csv_rows, mean_scores, search_curves
+from bserkit.record import ORACLE, SearchPoint, mean_scores, search_curves
 from bserkit.statistics import Interval, chance, interval_warning, speaker_confusions, speaker_intervals
+from bserkit.text import counted, csv_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -148,11 +149,11 @@ def _result(facts: _Facts) -> Section:
     intervals = facts.intervals()
     said = ", ".join(f"{words} {intervals[name]}" for name, words in _MEASURES.items())
     paragraphs = [
-        f"Each of {len(fusion.items)} utterances of {_count(len(speakers), 'speaker')} was given one of "
+        f"Each of {len(fusion.items)} utterances of {counted(len(speakers), 'speaker')} was given one of "
         f"{len(fusion.classes)} emotions by what was learned from the training side of its fold "
-        f"({_count(len(facts.folds), 'fold')}). The fusion of all channels reached {said}; brackets hold 95% intervals "
-        "over speakers. UAR, the recall averaged over the emotions, is the number to look at where some emotions are "
-        "more frequent than others.",
+        f"({counted(len(facts.folds), 'fold')}). The fusion of all channels reached {said}; brackets hold 95% "
+        "intervals over speakers. UAR, the recall averaged over the emotions, is the number to look at where some "
+        "emotions are more frequent than others.",
         f"Without listening, guessing reaches a UAR of {without.uar:.3f}, and always deciding for "
         f"{without.majority} an accuracy of {without.accuracy:.3f}. {_verdict(intervals['uar'], without.uar)}".rstrip(),
     ]
@@ -404,7 +405,7 @@ def _search_picture(stage: str, points: Sequence[SearchPoint], metric: str, name
         (begin, first), (best, most), (end, last) = means[0], max(means, key=lambda mean: mean[1]), means[-1]
         chosen = [one.weight for one in points if one.chosen and one.fold != ORACLE]
         told.append(
-            f"The mean of {_count(len(chosen), 'fold')} goes from {first:.3f} at weight {begin:g} over its best, "
+            f"The mean of {counted(len(chosen), 'fold')} goes from {first:.3f} at weight {begin:g} over its best, "
             f"{most:.3f} at {best:g}, to {last:.3f} at {end:g}; folds chose {min(chosen):g} to {max(chosen):g}."
         )
     told += [
@@ -482,7 +483,7 @@ def _told_curve(networks: Sequence[Network], curve: str, words: str) -> str:
     if not ends:
         return ""
     first, last = np.mean(ends, axis=0)
-    return f"{words}, mean of {_count(len(ends), 'network')}: from {first:.3f} to {last:.3f}."
+    return f"{words}, mean of {counted(len(ends), 'network')}: from {first:.3f} to {last:.3f}."
 
 
 def _example(facts: _Facts) -> Section | None:
@@ -552,7 +553,3 @@ def _spelt(given: Mapping[str, str], kind: str) -> str:
 
 def _number(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

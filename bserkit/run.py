@@ -19,7 +19,6 @@ from bserkit.progress import Silent
 from bserkit.protocol import describe_overlap, speaker_overlap, split
 from bserkit.record import (
     confusion_rows,
-    csv_text,
     fold_metrics,
     fold_rows,
     overall_metrics,
@@ -28,6 +27,7 @@ from bserkit.record import (
     search_curves,
     search_rows,
 )
+from bserkit.text import csv_text
 from bserkit.tracking import TrackedRun, find_run, tracked_run
 from bserkit.tuning import planned_networks
 

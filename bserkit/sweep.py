@@ -14,7 +14,6 @@ from bserkit.console import show_corpus
 from bserkit.errors import BserkitError, UsageError, is_interrupt
 from bserkit.experiment import FUSION
 from bserkit.progress import Numbered, Silent
-from bserkit.record import csv_rows, csv_text
 from bserkit.run import (
     evaluate_and_log,
     log_corpus,
@@ -26,6 +25,7 @@ from bserkit.run import (
     with_whole_id,
 )
 from bserkit.tables import Outcome, Page, confusions, page, result_row
+from bserkit.text import counted, csv_rows, csv_text
 from bserkit.tracking import IDENTITY_TAG, find_run, read_artifact_text, tracked_sweep
 
 if TYPE_CHECKING:
@@ -219,8 +219,8 @@ def sweep(
     first = ready[0]
     show_corpus(reporter.console, first.combination.settings, first.prepared)
     references = sum(one.reference for one in planned)
-    count = f"{len(ready) - references} combinations"
-    count += f" and {references} reference{'s' * (references > 1)}" * bool(references)
+    count = counted(len(ready) - references, "combination")
+    count += f" and {counted(references, 'reference')}" * bool(references)
     reporter.say(f"{count}, on the same folds")
     title = name or f"sweep of {first.prepared.corpus.reader.name}: {count}"
     settings = first.combination.settings

@@ -10,6 +10,7 @@ from bserkit.experiment import FUSION
 from bserkit.metrics import Measures, measure
 from bserkit.record import ORACLE
 from bserkit.statistics import RESAMPLES, SEED, Interval
+from bserkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -285,7 +286,7 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
         rows.append([*row, *[""] * (7 - len(row))])
     return TextTable(
         "Table 8. Against references, with 95% intervals over speakers (%); p (p after Holm for "
-        f"{len(references)} comparison{'s' * (len(references) > 1)})",
+        f"{counted(len(references), 'comparison')})",
         [
             "",
             *_WORDS.values(),

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from bserkit import Pooler, hookimpl
 
+#: Values of an utterance's features that are worked on at a time.
+_HELD_VALUES = 1 << 20
+
 
 def regression_deltas(segments: np.ndarray, reach: int = 2) -> np.ndarray:
     """Return the first-order regression coefficients along time: ``(segment, feature)`` in, the same out.
@@ -64,10 +67,17 @@ class _BlockPooler(Pooler):
 
     def pool(self, segments: np.ndarray) -> np.ndarray:
         """Turn ``(segment, feature)`` into ``(feature',)``: the blocks of X, then the blocks of its regression."""
+        # Some features at a time, so that an hour of speech takes little more memory than its features; at least two,
+        # since numpy sums a single column in another order.
+        parts = max(1, min(segments.size // _HELD_VALUES, segments.shape[1] // 2))
+        return np.concatenate([self._pooled(part) for part in np.array_split(segments, parts, axis=1)], axis=1).ravel()
+
+    def _pooled(self, segments: np.ndarray) -> np.ndarray:
+        """Return ``(block, feature)``, the blocks of X above those of its regression."""
         sequences = [segments, regression_deltas(segments)] if self.deltas else [segments]
         levels = range(1, self.blocks + 1) if self.pyramid else [self.blocks]
         bounds = [bound for level in levels for bound in block_bounds(len(segments), level)]
-        return np.concatenate(
+        return np.stack(
             [
                 type(self)._reduce(sequence[start:end], axis=0)
                 for sequence in (np.abs(one) if self.magnitude else one for one in sequences)

@@ -72,7 +72,9 @@ def test_a_clean_corpus_has_no_findings(tmp_path):
 def test_one_recording_under_two_speakers_is_found_whatever_the_file(tmp_path):
     recordings = clean()
     recordings.append(("s3", "calm", recordings[0][2]))
-    assert findings(tmp_path, recordings)[0].startswith("1 recordings are the same under several speakers (s0 and s3)")
+    assert findings(tmp_path, recordings)[0].startswith(
+        "1 group of equal recordings under several speakers (s0 and s3)"
+    )
 
 
 def test_a_shared_stretch_under_two_speakers_is_found_though_cut_louder_and_noisier(tmp_path):
@@ -80,7 +82,9 @@ def test_a_shared_stretch_under_two_speakers_is_found_though_cut_louder_and_nois
     shared = 0.6 * voice(0)[3000:] + 0.003 * np.random.default_rng(1).normal(size=len(voice(0)) - 3000)
     recordings.append(("s3", "calm", stereo(shared, 99)))
     found = audited(corpus(tmp_path, recordings))
-    assert found.findings()[0] == "1 pairs of recordings share a stretch of sound under several speakers (s0 and s3)"
+    assert (
+        found.findings()[0] == "1 pair of recordings with a common stretch of sound under several speakers (s0 and s3)"
+    )
     (row,) = duplicate_rows(found)
     assert (row["first"], row["second"], row["kind"]) == ("00-s0-calm.wav", "08-s3-calm.wav", "near")
 

@@ -8,7 +8,7 @@ import pytest
 
 from bserkit.comparison import check_comparable, compare, comparison_rows, markdown, read_predictions
 from bserkit.errors import UsageError
-from bserkit.record import csv_text
+from bserkit.text import csv_text
 from bserkit.tracking import KeptRun
 
 SPEAKERS = ["ann", "bob", "cat", "dan", "eve", "fay"]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bserkit.builtin import poolers
 from bserkit.builtin.poolers import (
     BlockAverage,
     BlockMax,
@@ -111,3 +112,13 @@ def test_a_standing_feature_has_no_slope(x):
 def test_the_vector_has_the_same_length_whatever_the_number_of_segments(x, blocks, pyramid):
     levels = blocks * (blocks + 1) // 2 if pyramid else blocks
     assert BlockMax(blocks=blocks, pyramid=pyramid).pool(x).shape == (2 * levels * x.shape[1],)
+
+
+@pytest.mark.parametrize("pooler", [BlockMax(pyramid=True), BlockAverage(blocks=3)], ids=lambda one: one.name)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pooling_some_features_at_a_time_changes_no_bit(pooler, dtype, monkeypatch):
+    long = np.random.default_rng(0).normal(size=(301, 97)).astype(dtype)
+    whole = pooler.pool(long)
+    for held in (1, 301, 3010, 20000):
+        monkeypatch.setattr(poolers, "_HELD_VALUES", held)
+        np.testing.assert_array_equal(pooler.pool(long), whole)

@@ -25,10 +25,10 @@ from bserkit.frontend import Frontend
 from bserkit.metrics import measure
 from bserkit.plots import confusion_figure, interval_figure, svg
 from bserkit.plugins import load_plugins
-from bserkit.record import csv_text
 from bserkit.report import Network, gather
 from bserkit.statistics import Interval
 from bserkit.store import FeatureStore
+from bserkit.text import csv_text
 from bserkit.tracking import KeptRun
 
 #: Of each utterance: speaker, what is true, what the fusion decided, what left decided.

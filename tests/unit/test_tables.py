@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bserkit.record import csv_text
 from bserkit.tables import Outcome, confusions, page, result_row
+from bserkit.text import csv_text
 from bserkit.tracking import KeptRun
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
