@@ -106,10 +106,15 @@ def percent(share: str | float) -> str:
 
 
 def brief(swept: Swept) -> str:
-    """Return the UAR of every part, a line a combination."""
+    """Return the UAR of every part, a line a combination, with the fusion's 95% interval over speakers."""
     parts = [part for part in PARTS if f"{part}/uar" in swept.results[0]]
     rows = [
-        [row["name"], *(percent(row[f"{part}/uar"]) for part in parts), percent(row["uar"])] for row in swept.results
+        [
+            row["name"],
+            *(percent(row[f"{part}/uar"]) for part in parts),
+            f"{percent(row['uar'])} [{percent(row['uar_low'])}, {percent(row['uar_high'])}]",
+        ]
+        for row in swept.results
     ]
     return table(["UAR (%)", *parts, "fusion"], rows)
 
