@@ -23,6 +23,10 @@ import soundfile
 hypothesis.settings.register_profile("bserkit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("bserkit")
 
+# A shell that starts work in the background has it ignore interrupts, and what that starts inherits it; commands that
+# are to be interrupted must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SAMPLE_RATE = 16000
 SPEAKERS = ("ann", "bob", "cat", "dan")
 #: How many takes each speaker has of each emotion: not the same number, so that accuracy and UAR differ.
