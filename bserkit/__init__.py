@@ -15,7 +15,7 @@ from bserkit.frontend import Frontend, Segments
 from bserkit.fusion import FittedFuser, Fuser, OracleFusion, Trial, Views
 from bserkit.hooks import hookimpl
 from bserkit.pooling import Pooler
-from bserkit.speakers import speaker_groups
+from bserkit.speakers import same_name, speaker_groups
 
 __all__ = [
     "Backbone",
@@ -42,5 +42,6 @@ __all__ = [
     "fit_joined",
     "hookimpl",
     "joined",
+    "same_name",
     "speaker_groups",
 ]

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from bserkit.component import Component
 from bserkit.errors import UsageError, nearest
-from bserkit.speakers import speaker_groups
+from bserkit.speakers import one_spelling, same_name, speaker_groups
 from bserkit.store import file_digest
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = Fals
         more = f" So have {len(shared) - 1} more folds." if len(shared) > 1 else ""
         raise UsageError(
             f"Fold {fold} of protocol {protocol.spec} has the same speaker in training and in test: "
-            f"{', '.join(names)}.{more} Such a split measures how well speakers are recognised. Correct the splits, or "
-            "use --protocol loso or losgo, which keep each speaker on one side. Where numbers of such a split are "
-            "wanted all the same, --allow-speaker-overlap goes on and tags the run."
+            f"{', '.join(names)}.{more}{_spelt_twice(shared)} Such a split measures how well speakers are recognised. "
+            "Correct the splits, or use --protocol loso or losgo, which keep each speaker on one side. Where numbers "
+            "of such a split are wanted all the same, --allow-speaker-overlap goes on and tags the run."
         )
     for one in folds:
         if not len(one.train) or not len(one.test):
@@ -80,13 +80,38 @@ def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = Fals
 
 
 def speaker_overlap(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str]]:
-    """Return the speakers on both sides of a fold, by the names of the folds that have such."""
+    """Return the speakers on both sides of a fold, by the names of the folds that have such.
+
+    One whom the sides spell differently in case, blanks or Unicode form alone is given as ``'S1' = 's1'``.
+    """
     found = {}
     for fold in folds:
-        train, test = ({corpus.utterances[index].speaker for index in side} - {""} for side in (fold.train, fold.test))
-        if shared := sorted(train & test):
-            found[fold.name] = shared
+        train, test = (_spellings(corpus, side) for side in (fold.train, fold.test))
+        shared = [
+            " = ".join(map(repr, every)) if len(every := sorted(train[name] | test[name])) > 1 else every[0]
+            for name in train.keys() & test.keys()
+        ]
+        if shared:
+            found[fold.name] = sorted(shared)
     return found
+
+
+def _spellings(corpus: Corpus, side: np.ndarray) -> dict[str, set[str]]:
+    """Return all spellings of each named speaker of some items."""
+    found: dict[str, set[str]] = {}
+    for name in {corpus.utterances[index].speaker for index in side} - {""}:
+        found.setdefault(same_name(name), set()).add(name)
+    return found
+
+
+def _spelt_twice(overlap: Mapping[str, Sequence[str]]) -> str:
+    """Say what a speaker of two spellings is taken for, if there is one."""
+    if not any(" = " in name for names in overlap.values() for name in names):
+        return ""
+    return (
+        " Names that differ in case, blanks or Unicode form alone are taken for one person: if they are two, give them "
+        "names that differ in more."
+    )
 
 
 def describe_overlap(overlap: Mapping[str, Sequence[str]]) -> str:
@@ -258,6 +283,7 @@ def _leave_one_group_out(protocol: Protocol, corpus: Corpus, groups: int) -> lis
             "Give the speakers (--corpus folders:speaker=REGEX, or a csv manifest's speaker column), "
             "or use --protocol predefined."
         )
+    speakers = one_spelling(speakers).tolist()
     if len(set(speakers)) < 2:
         raise UsageError(f"Protocol {protocol.spec} needs at least two speakers; the corpus has {len(set(speakers))}.")
     group_of = speaker_groups(speakers, groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,41 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def same_name(name: str) -> str:
+    """Return what is equal for two names that differ in case, blanks or Unicode form alone: one person, spelt twice.
+
+    >>> same_name("S1") == same_name(" s1 ") == same_name("\uff331"), same_name("s1") == same_name("s 1")
+    (True, False)
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def one_spelling(names: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Return ``(item,)`` names, each in the one spelling, the first in order, that its like have among them.
+
+    >>> one_spelling(["s1", "S2", "S1"]).tolist()
+    ['S1', 'S2', 'S1']
+    """
+    spellings: dict[str, str] = {}
+    for name in sorted({str(name) for name in names}):
+        spellings.setdefault(same_name(name), name)
+    return np.array([spellings[same_name(str(name))] for name in names], dtype=str)
+
+
 def speaker_groups(speakers: Sequence[str] | np.ndarray, groups: int) -> np.ndarray:
     """Return ``(item,)`` group numbers from 0, at most ``groups`` of them, all items of a speaker in one group.
 
-    Groups are balanced by their number of items: the speaker with the most items first, into the smallest group so far.
-    Ties fall by name, so the grouping depends on the items alone and not on their order. With as many groups as
-    speakers this is leave-one-speaker-out, in the order of the speakers' names.
+    Names that ``same_name`` takes for one are one speaker. Groups are balanced by their number of items: the speaker
+    with the most items first, into the smallest group so far. Ties fall by name, so the grouping depends on the items
+    alone and not on their order. With as many groups as speakers this is leave-one-speaker-out, in the order of the
+    speakers' names.
 
     >>> speaker_groups(["a", "b", "a", "c", "a"], groups=2).tolist()
     [0, 1, 0, 1, 0]
     """
-    counts = Counter(str(speaker) for speaker in speakers)
+    names = one_spelling(speakers).tolist()
+    counts = Counter(names)
     if groups >= len(counts):
         group_of = {speaker: index for index, speaker in enumerate(sorted(counts))}
     else:
@@ -30,4 +55,4 @@ def speaker_groups(speakers: Sequence[str] | np.ndarray, groups: int) -> np.ndar
         for speaker, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
             group_of[speaker] = smallest = sizes.index(min(sizes))
             sizes[smallest] += count
-    return np.array([group_of[str(speaker)] for speaker in speakers], dtype=np.intp)
+    return np.array([group_of[name] for name in names], dtype=np.intp)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bserkit.metrics import confuse, overall_of
+from bserkit.speakers import one_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,10 +88,13 @@ def speaker_confusions(
 ) -> tuple[list[str], np.ndarray]:
     """Return the speakers by name and ``(speaker, class, class)`` counts of ``(item,)`` labels and decisions.
 
+    Names that ``same_name`` takes for one are one speaker.
+
     >>> names, counts = speaker_confusions(*(np.array(list(word)) for word in ("aab", "xyx", "xxx")), "xy")
     >>> names, counts.tolist()
     (['a', 'b'], [[[1, 0], [1, 0]], [[1, 0], [0, 0]]])
     """
+    speakers = one_spelling(speakers)
     names = sorted(set(speakers.tolist()))
     counts = [confuse(labels[speakers == name], decided[speakers == name], classes) for name in names]
     return names, np.stack(counts)

@@ -202,6 +202,34 @@ def test_a_fold_without_items_on_one_side_is_refused(train, test):
         split(Given(train=train, test=test), utterances(["a", "b"]))
 
 
+@pytest.mark.parametrize("other", ["S1", " s1", "\uff531"])
+def test_one_speaker_spelt_two_ways_is_an_overlap(other):
+    found = utterances(["s1", "s2", other], ["train", "train", "val"])
+    with pytest.raises(UsageError) as caught:
+        split(protocol("predefined"), found)
+    shown = " = ".join(map(repr, sorted(["s1", other])))
+    assert f"has the same speaker in training and in test: {shown}. Names that differ in case" in str(caught.value)
+    folds = split(protocol("predefined"), found, allow_speaker_overlap=True)
+    assert speaker_overlap(corpus(found), folds) == {"val": [shown]}
+
+
+@pytest.mark.parametrize("spec", ["loso", "losgo:groups=2"])
+def test_folds_by_speaker_do_not_part_two_spellings(spec):
+    found = utterances(["S1", "s2", "s1", "s3", "S2"])
+    for fold in split(protocol(spec), found):
+        sides = [{found[index].speaker.casefold() for index in side} for side in (fold.train, fold.test)]
+        assert not sides[0] & sides[1]
+
+
+def test_one_speaker_spelt_two_ways_is_one_speaker_alone():
+    with pytest.raises(UsageError, match="needs at least two speakers; the corpus has 1"):
+        split(protocol("loso"), utterances(["s1", "S1"]))
+
+
+def test_speaker_groups_do_not_part_two_spellings():
+    assert speaker_groups(["s1", "S1 ", "b", "S1"], 9).tolist() == [0, 0, 1, 0]
+
+
 def test_speaker_groups_put_the_largest_speaker_first_into_the_smallest_group():
     speakers = ["e"] + ["d"] * 5 + ["c"] * 2 + ["b"] * 3 + ["a"] * 3
     groups = dict(zip(speakers, speaker_groups(speakers, 2).tolist(), strict=True))

@@ -128,6 +128,12 @@ def test_one_speaker_has_no_interval():
     assert str(interval) == "0.625"
 
 
+def test_one_speaker_spelt_two_ways_is_drawn_as_one():
+    names, counts = speaker_confusions(*(np.array(one) for one in (["s1", "S1", "b"], list("xyx"), list("xxx"))), "xy")
+    assert names == ["S1", "b"]
+    assert counts.sum(axis=(1, 2)).tolist() == [2, 1]
+
+
 def test_the_seed_alone_decides_the_draws():
     counts = np.random.default_rng(0).integers(1, 9, (12, 3, 3))
     assert speaker_intervals(counts, seed=1) == speaker_intervals(counts, seed=1)
