@@ -15,7 +15,7 @@ from bserkit.frontend import Frontend, Segments
 from bserkit.fusion import FittedFuser, Fuser, OracleFusion, Trial, Views
 from bserkit.hooks import hookimpl
 from bserkit.pooling import Pooler
-from bserkit.speakers import same_name, speaker_groups
+from bserkit.speakers import one_spelling, same_name, speaker_groups, stratified_groups
 
 __all__ = [
     "Backbone",
@@ -42,6 +42,8 @@ __all__ = [
     "fit_joined",
     "hookimpl",
     "joined",
+    "one_spelling",
     "same_name",
     "speaker_groups",
+    "stratified_groups",
 ]

@@ -210,6 +210,7 @@ def pool_features(
         classes=checked.corpus.labels,
         labels=np.array([utterance.label for utterance in utterances]),
         speakers=np.array([utterance.speaker for utterance in utterances]),
+        sessions=np.array([utterance.session for utterance in utterances]),
     )
 
 

@@ -24,7 +24,8 @@ class Views:
         transforms: the channel transform that each channel came from, in the channels' order.
         classes: every class of the corpus, in the order of the columns of all scores.
         labels: ``(item,)`` class names; empty where items are to be scored, so that no fuser can read them.
-        speakers: ``(item,)`` speaker names.
+        speakers: ``(item,)`` speaker names, empty where nobody knows.
+        sessions: ``(item,)`` names of recording sessions, empty where the corpus has none.
     """
 
     features: Mapping[str, np.ndarray]
@@ -32,6 +33,12 @@ class Views:
     classes: tuple[str, ...]
     labels: np.ndarray
     speakers: np.ndarray
+    sessions: np.ndarray = field(default_factory=lambda: np.array([], dtype=str))
+
+    def __post_init__(self) -> None:
+        """Fill in sessions where none are given."""
+        if len(self.sessions) != len(self.speakers):
+            object.__setattr__(self, "sessions", np.full(len(self.speakers), ""))
 
     def __len__(self) -> int:
         """Count the items."""
@@ -41,7 +48,8 @@ class Views:
         """Return the views of some of the items, by index."""
         features = {channel: values[rows] for channel, values in self.features.items()}
         labels = self.labels[rows] if len(self.labels) else self.labels
-        return replace(self, features=features, labels=labels, speakers=self.speakers[rows])
+        speakers, sessions = self.speakers[rows], self.sessions[rows]
+        return replace(self, features=features, labels=labels, speakers=speakers, sessions=sessions)
 
     def without_labels(self) -> Views:
         """Return the views as they are handed over for scoring."""

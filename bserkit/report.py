@@ -253,15 +253,23 @@ def _fitted(facts: _Facts) -> list[list[str]]:
         ["classifier and its scaling", training, given.get("classifier", "")],
     ]
     if given.get("classifier.c") == "search":
-        rows.append(["cost of the classifier", training, "searched on inner groups of training speakers"])
+        rows.append(["cost of the classifier", training, f"searched on inner groups of {_inner(facts)}"])
     if any(row["fold"] != ORACLE for row in facts.search):
         groups = given.get("fusion.inner_groups", "some")
-        rows.append(["fusion weights", training, f"searched on {groups} inner groups of training speakers"])
+        rows.append(["fusion weights", training, f"searched on {groups} inner groups of {_inner(facts)}"])
     elif facts.weights:
         rows.append(["fusion weights", alone, "equal"])
     if facts.has_oracle:
         rows.append(["oracle fusion weights", "the evaluated utterances", "an upper bound, not the result"])
     return rows
+
+
+def _inner(facts: _Facts) -> str:
+    """Say what inner groups of the training side are made of."""
+    return {
+        "session": "training sessions",
+        "random": "training utterances, at random by emotion: the same speaker may be on both sides of the search",
+    }.get(facts.run.parameters.get("fusion.inner_by", ""), "training speakers")
 
 
 def _tables(facts: _Facts) -> Section:
@@ -357,7 +365,7 @@ def _fusion(facts: _Facts) -> Section | None:
     if facts.has_oracle:
         blocks.append(_optimism(facts))
         paragraphs.append(
-            "The result takes its weights from inner groups of training speakers. The oracle searched them on the "
+            f"The result takes its weights from inner groups of {_inner(facts)}. The oracle searched them on the "
             "evaluated utterances themselves, as the paper did: it knows the answers, and what it gains is optimism."
         )
     if facts.weights:
@@ -387,7 +395,11 @@ def _optimism(facts: _Facts) -> TextTable:
         "Inner and oracle fusion",
         ["weights searched on", "which are", *_MEASURES.values()],
         [
-            ["training speakers (the result)", "by fold, below", *(f"{own[name]:.3f}" for name in _MEASURES)],
+            [
+                "inner groups of the training side (the result)",
+                "by fold, below",
+                *(f"{own[name]:.3f}" for name in _MEASURES),
+            ],
             [
                 "evaluated utterances (oracle, no result)",
                 ", ".join(weights),

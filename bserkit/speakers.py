@@ -1,4 +1,4 @@
-"""Speaker groups: the one way in which this package splits items, since speakers must never be split."""
+"""Groups of items: by speaker, who must never be split, and where nobody knows who speaks, at random by class."""
 
 from __future__ import annotations
 
@@ -56,3 +56,23 @@ def speaker_groups(speakers: Sequence[str] | np.ndarray, groups: int) -> np.ndar
             group_of[speaker] = smallest = sizes.index(min(sizes))
             sizes[smallest] += count
     return np.array([group_of[name] for name in names], dtype=np.intp)
+
+
+def stratified_groups(labels: Sequence[str] | np.ndarray, groups: int, seed: int) -> np.ndarray:
+    """Return ``(item,)`` group numbers from 0, the items of each class dealt out to ``groups`` groups at random.
+
+    Groups differ by one item at most, in each class and in all. The same speaker may be in several: for items whose
+    speakers nobody knows.
+
+    >>> np.bincount(stratified_groups(["a"] * 4 + ["b"] * 3, groups=2, seed=0)).tolist()
+    [4, 3]
+    """
+    labels = np.asarray(labels)
+    generator = np.random.default_rng(seed)
+    group_of = np.empty(len(labels), dtype=np.intp)
+    dealt = 0
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        group_of[rows] = (dealt + np.arange(len(rows))) % groups
+        dealt += len(rows)
+    return group_of

@@ -304,7 +304,7 @@ def _remarks(grid: Sequence[Outcome]) -> list[str]:
     if any(one.weights for one in grid):
         said.append(
             "α, β and λ weigh the first channel of the first pair, that of the second, and the first pair (eqs. 8-10). "
-            "They are searched on the training speakers of each fold: the mean over folds, the lowest and the highest."
+            "They are searched on the training side of each fold: the mean over folds, the lowest and the highest."
         )
     if any(one.number("uar", oracle=True) is not None for one in grid):
         said.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -20,20 +21,61 @@ from bserkit import (
     fit_joined,
     hookimpl,
     joined,
+    one_spelling,
     speaker_groups,
+    stratified_groups,
 )
 from bserkit.metrics import measure
 
 #: The exhaustive search's step is one tenth; whole tenths add up without rounding.
 _TENTHS = 10
+#: How many groups items are dealt to at random where a fuser does not say.
+_RANDOM_GROUPS = 5
 
 
-class TwoStage(Fuser):
+class _Searching(Fuser):
+    """A fuser that has what parts the training items wherever something is searched on inner groups of them."""
+
+    inner_by: Literal["speaker", "session", "random"] = Field(
+        "speaker",
+        description="what an inner search never parts; random: nothing, stratified by class, for unknown speakers",
+    )
+    seed: int = Field(0, description="of the groups of inner_by=random")
+
+    def _kept_together(self, views: Views, groups: int = _RANDOM_GROUPS) -> np.ndarray:
+        """Return ``(item,)`` names of what inner groups may not part."""
+        if self.inner_by == "random":
+            return stratified_groups(views.labels, groups, self.seed).astype(str)
+        return views.sessions if self.inner_by == "session" else views.speakers
+
+    def _fit_channels(self, views: Views, make_classifier: Callable[[], Any]) -> dict[str, Any]:
+        """Fit a classifier a channel; one that searches does so on groups that keep the same together."""
+        together = self._kept_together(views)
+        return {
+            channel: fit_classifier(make_classifier, features, views.labels, together)
+            for channel, features in views.features.items()
+        }
+
+    def _notes(self, views: Views, group_of: np.ndarray) -> tuple[str, ...]:
+        """Say that inner groups part speakers, or may do so, if they do."""
+        named = one_spelling(views.speakers)
+        pairs = {*zip(named.tolist(), group_of.tolist(), strict=True)}
+        if self.inner_by == "speaker" or ("" not in named and len(pairs) == len(np.unique(named))):
+            return ()
+        how = "at random" if self.inner_by == "random" else f"by {self.inner_by}"
+        return (
+            f"inner folds {how}: the same speaker may be on both sides of an inner search; test items take no part in "
+            "it",
+        )
+
+
+class TwoStage(_Searching):
     """Score fusion in two stages: the channels of each transform (eqs. 8, 9), then the transforms (eq. 10).
 
     The weights of a stage are those, of all in steps of 0.1 that sum to 1, that decide best; where several do, the one
     nearest to equal weights. They are searched on training items only: each inner group of training speakers is scored
-    by classifiers that were fitted on the other groups.
+    by classifiers that were fitted on the other groups. Where speakers are not known, ``inner_by`` says what the groups
+    are made of instead.
     """
 
     name = "two-stage"
@@ -42,21 +84,48 @@ class TwoStage(Fuser):
         description="oracle also searches on the evaluated items, as the paper does, and reports that as oracle_*",
     )
     metric: Literal["accuracy", "uar"] = Field("accuracy", description="what the search maximises")
-    inner_groups: int = Field(5, ge=2, description="groups of training speakers that the search is done on")
+    inner_groups: int = Field(5, ge=2, description="groups of training items that the search is done on")
 
     def fit(self, views: Views, make_classifier: Callable[[], Any]) -> FittedFuser:
-        """Fit a classifier a channel on all training items, and the weights on inner groups of their speakers."""
-        estimators = _fit_channels(views, make_classifier)
+        """Fit a classifier a channel on all training items, and the weights on inner groups of them."""
+        estimators = self._fit_channels(views, make_classifier)
         channels_of = views.channels_of()
-        group_of = speaker_groups(views.speakers, self.inner_groups)
-        if obstacle := _obstacle(views, group_of):
+        together = self._kept_together(views, self.inner_groups)
+        group_of = speaker_groups(together, self.inner_groups)
+        if obstacle := self._obstacle(views.labels, together, group_of):
             note = f"fusion weights were not searched but set equal: {obstacle}"
             return _FittedScores(estimators, _equal_weights(channels_of), notes=(note,))
         scores = {
-            channel: _out_of_group_scores(views, channel, group_of, make_classifier) for channel in views.features
+            channel: self._out_of_group_scores(views, channel, group_of, make_classifier) for channel in views.features
         }
         weights, trials = self._search(scores, channels_of, views.labels, views.classes)
-        return _FittedScores(estimators, weights, trials)
+        return _FittedScores(estimators, weights, trials, self._notes(views, group_of))
+
+    def _out_of_group_scores(
+        self, views: Views, channel: str, group_of: np.ndarray, make_classifier: Callable[[], Any]
+    ) -> np.ndarray:
+        """Score each training item ``(item, class)`` by a classifier that was fitted on the other inner groups."""
+        features = views.features[channel]
+        scores = np.empty((len(views), len(views.classes)))
+        for group in np.unique(group_of):
+            inside, outside = group_of == group, group_of != group
+            # One channel at a time is copied.
+            learned = replace(views, features={channel: features}).take(outside)
+            estimator = self._fit_channels(learned, make_classifier)[channel]
+            scores[inside] = class_scores(estimator, features[inside], views.classes)
+        return scores
+
+    def _obstacle(self, labels: np.ndarray, together: np.ndarray, group_of: np.ndarray) -> str:
+        """Say why no search can be done on these inner groups, if so."""
+        if "" in together:
+            others = " or ".join(one for one in ("session", "random") if one != self.inner_by)
+            return f"some training items name no {self.inner_by}; two-stage:inner_by={others} searches all the same"
+        if self.inner_by != "random" and (count := len(np.unique(one_spelling(together)))) < 3:
+            return f"only {count} training {self.inner_by}s, and inner groups need three or more"
+        if any(len(np.unique(labels[group_of != group])) < 2 for group in np.unique(group_of)):
+            of = "training items" if self.inner_by == "random" else f"training {self.inner_by}s"
+            return f"an inner group of {of} leaves a single class to learn from"
+        return ""
 
     def oracle(
         self,
@@ -119,18 +188,19 @@ class TwoStage(Fuser):
         return _weighted(inputs.values(), tried[best])
 
 
-class Mean(Fuser):
+class Mean(_Searching):
     """The plain mean of each transform's channels, then of the transforms: no weight to fit."""
 
     name = "mean"
 
     def fit(self, views: Views, make_classifier: Callable[[], Any]) -> FittedFuser:
         """Fit a classifier a channel."""
-        estimators = _fit_channels(views, make_classifier)
-        return _FittedScores(estimators, _equal_weights(views.channels_of()))
+        estimators = self._fit_channels(views, make_classifier)
+        notes = self._notes(views, speaker_groups(self._kept_together(views), _RANDOM_GROUPS))
+        return _FittedScores(estimators, _equal_weights(views.channels_of()), notes=notes)
 
 
-class Feature(Fuser):
+class Feature(_Searching):
     """Feature-level fusion: the channels' vectors one after another, then one classifier (paper, Table 7)."""
 
     name = "feature"
@@ -140,15 +210,9 @@ class Feature(Fuser):
         groups: dict[str, tuple[str, ...]] = {channel: (channel,) for channel in views.features}
         groups |= {transform: tuple(channels) for transform, channels in views.channels_of().items()}
         joins = (*groups.values(), tuple(views.features))
-        estimators = fit_joined(make_classifier, views.features, joins, views.labels, views.speakers)
-        return _FittedFeatures(estimators, groups)
-
-
-def _fit_channels(views: Views, make_classifier: Callable[[], Any]) -> dict[str, Any]:
-    return {
-        channel: fit_classifier(make_classifier, features, views.labels, views.speakers)
-        for channel, features in views.features.items()
-    }
+        together = self._kept_together(views)
+        estimators = fit_joined(make_classifier, views.features, joins, views.labels, together)
+        return _FittedFeatures(estimators, groups, self._notes(views, speaker_groups(together, _RANDOM_GROUPS)))
 
 
 class _FittedScores(FittedFuser):
@@ -176,8 +240,13 @@ class _FittedScores(FittedFuser):
 
 
 class _FittedFeatures(FittedFuser):
-    def __init__(self, estimators: Mapping[tuple[str, ...], Any], groups: Mapping[str, tuple[str, ...]]) -> None:
-        self.estimators, self.groups = estimators, groups
+    def __init__(
+        self,
+        estimators: Mapping[tuple[str, ...], Any],
+        groups: Mapping[str, tuple[str, ...]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.estimators, self.groups, self.notes = estimators, groups, notes
 
     def scores(self, views: Views) -> np.ndarray:
         return self._score(views, tuple(views.features))
@@ -218,30 +287,6 @@ def _fuse(
         for transform, channels in channels_of.items()
     }
     return transforms, _weighted(transforms.values(), [weights.get(transform, 1.0) for transform in transforms])
-
-
-def _obstacle(views: Views, group_of: np.ndarray) -> str:
-    """Say why no search can be done on these inner groups, if so."""
-    if "" in views.speakers:
-        return "some training items name no speaker"
-    if (speakers := len(np.unique(views.speakers))) < 3:
-        return f"only {speakers} training speakers, and inner groups need three or more"
-    if any(len(np.unique(views.labels[group_of != group])) < 2 for group in np.unique(group_of)):
-        return "an inner group of training speakers leaves a single class to learn from"
-    return ""
-
-
-def _out_of_group_scores(
-    views: Views, channel: str, group_of: np.ndarray, make_classifier: Callable[[], Any]
-) -> np.ndarray:
-    """Score each training item ``(item, class)`` by a classifier that was fitted on the other speaker groups."""
-    features = views.features[channel]
-    scores = np.empty((len(views), len(views.classes)))
-    for group in np.unique(group_of):
-        inside, outside = group_of == group, group_of != group
-        estimator = fit_classifier(make_classifier, features[outside], views.labels[outside], views.speakers[outside])
-        scores[inside] = class_scores(estimator, features[inside], views.classes)
-    return scores
 
 
 def _decide(scores: np.ndarray, classes: Sequence[str]) -> np.ndarray:

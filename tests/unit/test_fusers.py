@@ -1,5 +1,7 @@
 """Fusion against hand-computed numbers (paper, eqs. 8-10), and what the search may see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ class Given:
         return X[:, 0]
 
 
-def views(features, labels, speakers=None, transforms=TRANSFORMS):
+def views(features, labels, speakers=None, transforms=TRANSFORMS, sessions=()):
     count = len(labels)
     return Views(
         features={channel: np.asarray(values, dtype=float).reshape(count, -1) for channel, values in features.items()},
@@ -32,6 +34,7 @@ def views(features, labels, speakers=None, transforms=TRANSFORMS):
         classes=CLASSES,
         labels=np.array(list(labels)),
         speakers=np.array(speakers if speakers is not None else [f"s{index}" for index in range(count)]),
+        sessions=np.array(sessions, dtype=str),
     )
 
 
@@ -106,6 +109,96 @@ def test_weights_are_equal_and_a_note_says_so_where_no_inner_search_can_be_done(
     assert set(fitted.weights.values()) == {0.5}
     assert "set equal" in fitted.notes[0]
     assert not fitted.trials
+
+
+#: Twelve items of nobody in particular whose right channel is always wrong, so that a search weighs left more.
+NOBODY = {"speakers": [""] * 12, "labels": "ab" * 6}
+WRONG_RIGHT = [3.0, -3.0] * 6
+
+
+def nobody(**given):
+    items = four(NOBODY["labels"], NOBODY["speakers"], right=WRONG_RIGHT)
+    return replace(items, **{name: np.array(values) for name, values in given.items()})
+
+
+def test_without_speakers_the_note_names_the_other_groups():
+    (note,) = TwoStage().fit(nobody(), Given).notes
+    assert "some training items name no speaker" in note
+    assert "inner_by=session or random" in note
+
+
+@pytest.mark.parametrize(("by", "how"), [("random", "at random"), ("session", "by session")])
+def test_without_speakers_other_inner_groups_are_searched(by, how):
+    items = nobody(sessions=[f"day {index // 3}" for index in range(12)])
+    fitted = TwoStage(inner_by=by).fit(items, Given)
+    assert (fitted.weights["left"], fitted.weights["right"]) == (0.8, 0.2)
+    assert len(fitted.trials) == 33
+    (note,) = fitted.notes
+    assert note.startswith(f"inner folds {how}: the same speaker may be on both sides")
+    assert "test items take no part" in note
+
+
+def test_sessions_that_part_no_speaker_leave_no_note():
+    sessions = [f"day {index // 3}" for index in range(12)]
+    items = nobody(sessions=sessions, speakers=[f"of {one}" for one in sessions])
+    assert not TwoStage(inner_by="session").fit(items, Given).notes
+
+
+def test_inner_groups_by_session_never_part_a_session():
+    sessions = [f"day {index // 3}" for index in range(12)]
+    Given.fitted = []
+    ones = {channel: np.arange(12.0) for channel in TRANSFORMS}
+    items = replace(four("ab" * 6, [""] * 12, **ones), sessions=np.array(sessions))
+    TwoStage(inner_by="session").fit(items, Given)
+    inner = [set(X[:, 0].astype(int)) for X, _ in Given.fitted if len(X) < 12]
+    assert len(inner) == 4 * 4
+    for fitted_on in inner:
+        assert {sessions[index] for index in fitted_on}.isdisjoint(
+            sessions[index] for index in set(range(12)) - fitted_on
+        )
+
+
+def test_no_search_by_session_where_none_is_named():
+    fitted = TwoStage(inner_by="session").fit(nobody(), Given)
+    assert set(fitted.weights.values()) == {0.5}
+    assert "name no session; two-stage:inner_by=random searches" in fitted.notes[0]
+
+
+def test_random_inner_groups_follow_the_seed_alone():
+    generator = np.random.default_rng(0)
+    items = four("ab" * 30, [""] * 60, **{channel: generator.normal(size=60) for channel in TRANSFORMS})
+    trials = [TwoStage(inner_by="random", seed=seed).fit(items, Given).trials for seed in (1, 1)]
+    assert trials[0] == trials[1]
+
+
+class Searching:
+    """A classifier that remembers the groups it may not part."""
+
+    groups: list = []  # noqa: RUF012
+
+    def fit(self, X, y, groups):
+        self.classes_ = np.unique(y)
+        Searching.groups.append((y.tolist(), groups.tolist()))
+        return self
+
+    def decision_function(self, X):
+        return X[:, 0]
+
+
+@pytest.mark.parametrize("fuser", [TwoStage, Mean, Feature])
+def test_classifiers_that_search_get_the_same_inner_groups(fuser):
+    items = nobody(sessions=[f"day {index // 3}" for index in range(12)])
+    Searching.groups = []
+    fuser(inner_by="session").fit(items, Searching)
+    assert all(set(groups) <= set(items.sessions) for _, groups in Searching.groups)
+    Searching.groups = []
+    notes = fuser(inner_by="random").fit(items, Searching).notes
+    assert notes[0].startswith("inner folds at random")
+    for labels, groups in Searching.groups:
+        of_a, of_b = ([group for label, group in zip(labels, groups, strict=True) if label == one] for one in "ab")
+        assert len(set(groups)) == 5
+        assert max(map(of_a.count, of_a)) - min(map(of_a.count, of_a)) <= 1
+        assert max(map(of_b.count, of_b)) - min(map(of_b.count, of_b)) <= 1
 
 
 def test_the_oracle_is_silent_unless_asked_for():

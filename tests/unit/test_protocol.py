@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bserkit import UsageError, Utterance, speaker_groups
+from bserkit import UsageError, Utterance, speaker_groups, stratified_groups
 from bserkit.builtin.corpora import Folders
 from bserkit.corpus import Corpus, Skipped
 from bserkit.plugins import load_plugins
@@ -234,6 +234,16 @@ def test_speaker_groups_put_the_largest_speaker_first_into_the_smallest_group():
     speakers = ["e"] + ["d"] * 5 + ["c"] * 2 + ["b"] * 3 + ["a"] * 3
     groups = dict(zip(speakers, speaker_groups(speakers, 2).tolist(), strict=True))
     assert groups == {"d": 0, "a": 1, "b": 1, "c": 0, "e": 1}
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=40), st.integers(2, 6), st.integers(0, 3))
+def test_stratified_groups_deal_every_class_out_evenly(labels, groups, seed):
+    group_of = stratified_groups(labels, groups, seed)
+    for chosen in ({"a"}, {"b"}, {"c"}, {"a", "b", "c"}):
+        inside = [group for label, group in zip(labels, group_of.tolist(), strict=True) if label in chosen]
+        sizes = [inside.count(group) for group in range(groups)]
+        assert max(sizes) - min(sizes) <= 1
+    assert stratified_groups(labels, groups, seed).tolist() == group_of.tolist()
 
 
 def test_speakers_of_equal_size_are_grouped_by_name():
