@@ -37,8 +37,11 @@ _PARENT_TAG = "mlflow.parentRunId"
 
 
 def tracking_uri() -> str:
-    """Return MLFLOW_TRACKING_URI, or the database in the local folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(LOCAL_FOLDER / 'mlflow.db').as_posix()}"
+    """Return MLFLOW_TRACKING_URI, or the database in the local folder, by its whole path.
+
+    MLflow keeps one connection a URI, which must not be that of a folder that the process worked in before.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(LOCAL_FOLDER / 'mlflow.db').resolve().as_posix()}"
 
 
 def artifact_root() -> str | None:

@@ -18,7 +18,7 @@ HERE = ("--experiment", EXPERIMENT)
 
 
 @pytest.fixture(scope="module")
-def runs(start_cli, finish_cli, read_run, runs_of, corpus, fast, lab, first_run):
+def runs(run_cli, read_run, runs_of, corpus, fast, lab, first_run):
     """Runs by what they are: two to compare, one elsewhere in other folds, and one of the first's name that failed."""
     options = {
         "plain": (*HERE, "--run-name", "plain"),
@@ -26,8 +26,7 @@ def runs(start_cli, finish_cli, read_run, runs_of, corpus, fast, lab, first_run)
         "grouped": ("--experiment", "elsewhere", "--run-name", "grouped", "--protocol", "losgo:groups=2"),
         "failed": (*HERE, "--run-name", "plain", "--pooler", "unlucky"),
     }
-    started = {kind: start_cli("run", corpus / "manifest.csv", *fast, *own, cwd=lab) for kind, own in options.items()}
-    ended = {kind: finish_cli(process) for kind, process in started.items()}
+    ended = {kind: run_cli("run", corpus / "manifest.csv", *fast, *own, cwd=lab) for kind, own in options.items()}
     said = "\n".join(f"{kind}: exit {one.returncode}\n{one.stderr}" for kind, one in ended.items())
     assert [one.returncode for one in ended.values()] == [0, 0, 0, 1], said
     (failed,) = (run for run in runs_of(lab, EXPERIMENT) if run.status == "FAILED")
@@ -43,7 +42,7 @@ def compared(run_cli, read_run, lab, runs):
 
 
 @pytest.fixture(scope="module")
-def refusals(start_cli, finish_cli, lab, runs, compared):
+def refusals(run_cli, lab, runs, compared):
     """What is said of runs that cannot be compared with the plain one, by what they are."""
     given = {
         "grouped": runs["grouped"].id,
@@ -51,8 +50,7 @@ def refusals(start_cli, finish_cli, lab, runs, compared):
         "comparison": compared[1].id,
         "unknown": "joind",
     }
-    started = {kind: start_cli("compare", "plain", other, *HERE, cwd=lab) for kind, other in given.items()}
-    return {kind: refused(finish_cli(process)) for kind, process in started.items()}
+    return {kind: refused(run_cli("compare", "plain", other, *HERE, cwd=lab)) for kind, other in given.items()}
 
 
 def fusion(run):

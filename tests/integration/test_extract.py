@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -197,11 +198,11 @@ def test_outside_plugins_can_be_switched_off(cli, plugins_dir, corpus):
     assert "There is no pooler named 'unlucky'" in ended.stderr
 
 
-def test_code_in_the_working_folder_is_never_run_unasked(cli, tmp_path, plugins_dir):
+def test_code_in_the_working_folder_is_never_run_unasked(cli, start_cli, finish_cli, tmp_path, plugins_dir):
     for folder in (tmp_path, tmp_path / "plugins"):
         folder.mkdir(exist_ok=True)
         (folder / "own.py").write_text("open('ran', 'w').close()\n")
-    assert cli("components").returncode == 0
+    assert finish_cli(start_cli("components", cwd=tmp_path)).returncode == 0
     assert not (tmp_path / "ran").exists()
     assert cli("components", env={"BSERKIT_PLUGINS_DIR": "plugins"}).returncode == 0
     assert (tmp_path / "ran").exists()
@@ -232,7 +233,8 @@ def test_the_ui_serves_the_working_folders_runs_to_this_machine_alone(monkeypatc
     command = ui_command(5123)
     assert command[:4] == [sys.executable, "-m", "mlflow", "ui"]
     options = dict(zip(command[4::2], command[5::2], strict=True))
-    assert options == {"--backend-store-uri": "sqlite:///mlruns/mlflow.db", "--host": "127.0.0.1", "--port": "5123"}
+    here = f"sqlite:///{Path.cwd()}/mlruns/mlflow.db"
+    assert options == {"--backend-store-uri": here, "--host": "127.0.0.1", "--port": "5123"}
 
 
 def test_the_ui_serves_the_store_that_mlflow_tracking_uri_names(monkeypatch):

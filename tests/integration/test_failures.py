@@ -111,9 +111,10 @@ def bserkit_backbones():
 '''
 
 
-def test_an_interrupt_that_falls_into_a_destructor_ends_the_run_too(cli, corpus, tmp_path):
+def test_an_interrupt_that_falls_into_a_destructor_ends_the_run_too(start_cli, finish_cli, corpus, tmp_path):
     (tmp_path / "trap.py").write_text(TRAP)
-    ended = cli("run", corpus / "manifest.csv", "--plugins-dir", tmp_path, "--backbone", "trap")
+    command = ("run", corpus / "manifest.csv", "--plugins-dir", tmp_path, "--backbone", "trap")
+    ended = finish_cli(start_cli(*command, cwd=tmp_path))
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("Interrupted.")
     assert "Traceback" not in ended.stderr
@@ -312,7 +313,7 @@ def test_a_tracking_store_that_cannot_be_used_ends_with_1_and_is_named(cli, tmp_
     (tmp_path / "mlruns").write_text("in the way")
     ended = cli("run", corpus / "manifest.csv", *fast)
     assert ended.returncode == 1
-    assert "The tracking store sqlite:///mlruns/mlflow.db cannot be used" in paragraph(ended)
+    assert f"The tracking store sqlite:///{tmp_path}/mlruns/mlflow.db cannot be used" in paragraph(ended)
 
 
 def test_a_feature_store_that_cannot_be_written_ends_with_1_and_is_named(cli, tmp_path, corpus, fast):

@@ -27,7 +27,7 @@ OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
 @pytest.fixture(scope="module")
-def ended(start_cli, finish_cli, lab, first_run):
+def ended(run_cli, lab, first_run):
     """What became of reports of the first run: by its id, by it again, of no run, and into no folder."""
     given = {
         "id": (first_run.id[:12],),
@@ -35,8 +35,7 @@ def ended(start_cli, finish_cli, lab, first_run):
         "no run": ("nothing",),
         "no folder": (first_run.id, "--out", "nowhere/page.html"),
     }
-    started = {kind: start_cli("report", *arguments, cwd=lab) for kind, arguments in given.items()}
-    return {kind: finish_cli(process) for kind, process in started.items()}
+    return {kind: run_cli("report", *arguments, cwd=lab) for kind, arguments in given.items()}
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,10 @@ FLAT = ["flat/ann-calm-equal.wav", "flat/bob-mad-mono.wav"]
 
 
 @pytest.fixture(scope="module")
-def demo(run_cli, tmp_path_factory):
+def demo(start_cli, finish_cli, tmp_path_factory):
+    """The run without data, by the installed command in a process of its own."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, run_cli("run", cwd=folder, cache=folder / "cache")
+    return folder, finish_cli(start_cli("run", cwd=folder, cache=folder / "cache"))
 
 
 @pytest.fixture(scope="module")
