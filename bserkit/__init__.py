@@ -47,3 +47,12 @@ __all__ = [
     "speaker_groups",
     "stratified_groups",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """Return ``__version__``, looked up only when it is asked for, so that importing stays instant."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bserkit")
+    raise AttributeError(f"module 'bserkit' has no attribute {name!r}")
