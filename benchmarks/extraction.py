@@ -154,7 +154,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("corpus", type=Path)
     options.add_argument("--backbone", default="alexnet:weights=random")
-    options.add_argument("--precision", default="auto")
+    options.add_argument("--precision", default="fp32")
     options.add_argument("--files", type=int, default=60)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--quick", action="store_true", help="one round of six files: a test of the benchmark")

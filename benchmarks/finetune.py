@@ -126,7 +126,7 @@ def main() -> None:
     }
     for name, rate in best.items():
         figures[f"fine-tuning on a {place}, {name}"] = Figure(rate, "segments/s", "higher")
-    notes.append(f"this {place}'s own precision is {extraction.precision}")
+    notes.append(f"the first figure is in {extraction.precision}, what a run computes in unless asked")
     if gpu:
         whole = PAPERS_SEGMENTS * PAPERS_EPOCHS * PAPERS_CHANNELS / best[extraction.precision]
         figures["fine-tuning on a GPU, the paper's 300 epochs of four channels"] = Figure(whole, "s", "lower", 200.0)

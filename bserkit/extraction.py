@@ -16,7 +16,7 @@ from bserkit.audio import read_stereo, stereo_blocks
 from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError
 from bserkit.frontend import SHAPES
-from bserkit.hardware import memory_kept
+from bserkit.hardware import compute_whole_fp32, fastest_precision, memory_kept
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,16 @@ class Extraction:
     def of_channel(self, channel: str) -> Extraction:
         """Return how the features of one channel alone are made."""
         return replace(self, only=channel)
+
+    def faster(self) -> str:
+        """Say by which option this would be computed faster here; nothing if by none."""
+        if self.precision != "fp32" or self.backbone.reads == "waveform":
+            return ""
+        if (fastest := fastest_precision(self.device)) == "fp32":
+            return ""
+        return (
+            f"Computing in fp32, the same numbers everywhere; --precision {fastest} is faster here, with other numbers."
+        )
 
     def transform_of(self) -> dict[str, str]:
         """Return the transform of every channel, in order.
@@ -137,6 +147,8 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
     """
     if work.network is None:
         return 0
+    if hint := work.extraction.faster():
+        reporter.say(hint)
     recipes = work.extraction.recipes()
     segments = 0
     gathered: dict[str, tuple[Rows, list[np.ndarray]]] = {}
@@ -177,6 +189,8 @@ class _Network:
         self.name = extraction.backbone.name
         network = extraction.backbone.load(self.device).to(self.dtype)
         self.module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # After whatever the backbone's own code has set.
+        compute_whole_fp32()
 
     def batch(self, segment: torch.Size) -> torch.Tensor:
         """Return an empty batch of segments of this shape."""

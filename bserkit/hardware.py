@@ -1,4 +1,7 @@
-"""Which device computes, and in which precision; found out without torch, so that a cached run stays quick."""
+"""Which device computes, and in which precision; found out without torch, so that a cached run stays quick.
+
+Every device computes in fp32 unless half precision is asked for, so that results depend on no processor.
+"""
 
 from __future__ import annotations
 
@@ -42,22 +45,37 @@ def resolve_device(asked: str) -> str:
 
 
 def resolve_precision(asked: str, device: str) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes bf16 where it is native, on a GPU without it fp16.
+    """Return ``fp32``, ``bf16`` or ``fp16``; ``auto`` is the fastest here, so other numbers on other machines.
 
     Raises:
         UsageError: the precision is not known, or of no use on the device.
     """
     if asked not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {asked} is not known; expected auto, {', '.join(PRECISIONS)}.")
+    if device == "cpu" and asked == "fp16":
+        raise UsageError("--precision fp16 is for GPUs; on a processor use bf16, fp32 or auto.")
+    return fastest_precision(device) if asked == "auto" else asked
+
+
+def fastest_precision(device: str) -> str:
+    """Return the precision that a device computes fastest in: bf16 where it is native, on a GPU without it fp16."""
     if device == "cpu":
-        if asked == "fp16":
-            raise UsageError("--precision fp16 is for GPUs; on a processor use bf16, fp32 or auto.")
-        return asked if asked != "auto" else "bf16" if _processor_has_bf16() else "fp32"
-    if asked != "auto":
-        return asked
+        return "bf16" if _processor_has_bf16() else "fp32"
     import torch
 
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+
+def compute_whole_fp32() -> None:
+    """Have torch multiply fp32 numbers as they are, for the rest of the process: no TF32, no bf16 in their place."""
+    import torch
+
+    # By the older names first: torch refuses to read them once the newer ones say something else.
+    torch.set_float32_matmul_precision("highest")
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    cuda.matmul.allow_tf32 = cudnn.allow_tf32 = False
+    for kind in (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn):  # type: ignore[attr-defined]
+        kind.fp32_precision = "ieee"  # type: ignore[union-attr]
 
 
 def _processor_has_bf16() -> bool:

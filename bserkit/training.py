@@ -24,13 +24,14 @@ from bserkit.backbone import Backbone
 from bserkit.errors import BserkitError, UsageError
 from bserkit.extraction import BATCH_SEGMENTS, prepared
 from bserkit.finetune import Epoch, Sgd, Trained, improves, is_over
-from bserkit.hardware import memory_kept
+from bserkit.hardware import compute_whole_fp32, memory_kept
 
 if TYPE_CHECKING:
     from bserkit.finetune import Item, Training
     from bserkit.store import FeatureStore
 
 _HELD_OUT_LOSS = "validation/loss"
+_WEIGHTS = "weights.safetensors"
 
 
 class _Decider(nn.Module):
@@ -73,6 +74,11 @@ def check_trainable(recipe: Sgd, backbone: Backbone) -> None:
         )
 
 
+def is_trained(training: Training, store: FeatureStore) -> bool:
+    """Say whether the store keeps the network, trained to the end."""
+    return (store.training_folder(training.identity()) / _WEIGHTS).exists()
+
+
 def train(training: Training, store: FeatureStore, note: Callable[[int, Epoch], None]) -> Trained:
     """Fine-tune one network, going on from the last epoch that the store keeps of it.
 
@@ -86,7 +92,7 @@ def train(training: Training, store: FeatureStore, note: Callable[[int, Epoch], 
         BserkitError: audio cannot be read, the disk is full, or the loss is not a number.
     """
     folder = store.open_training(training.identity())
-    weights, curves_file = folder / "weights.safetensors", folder / "curves.json"
+    weights, curves_file = folder / _WEIGHTS, folder / "curves.json"
     # A second process that needs the same network waits for it rather than train it too.
     with FileLock(folder / "lock"):
         reused = weights.exists()
@@ -113,6 +119,8 @@ def _learn(
         held_out = _load(training, training.held_out) if training.held_out else None
         torch.manual_seed(training.seed_of(0))
         model, optimiser = _begin(training)
+        # After whatever the backbone's own code has set.
+        compute_whole_fp32()
         best: dict[str, Tensor] = {}
         curves = _resume(checkpoint, model, optimiser, best)
         for epoch, numbers in enumerate(curves, start=1):

@@ -58,9 +58,11 @@ def _learn(
     planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: Reporter
 ) -> list[Extraction]:
     """Fine-tune every fold's and channel's network."""
-    from bserkit.training import train
+    from bserkit.training import is_trained, train
 
     made = []
+    if (hint := planned[0].extraction.faster()) and not all(is_trained(one, store) for one in planned):
+        reporter.say(hint)
     with reporter.stage("Fine-tuning", sum(one.recipe.epochs for one in planned), "epochs") as advance:
         for number, training in enumerate(planned, start=1):
             with _nested(tracked, training) as child:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from bserkit import BserkitError, UsageError, hardware
 from bserkit.cli import main
 from bserkit.config import DEFAULTS, read_config, resolve
-from bserkit.hardware import resolve_device, resolve_precision
+from bserkit.hardware import compute_whole_fp32, resolve_device, resolve_precision
 from bserkit.plugins import load_plugins
 
 PLUGINS = load_plugins(outside=False)
@@ -395,6 +396,37 @@ def test_half_precision_is_refused_on_a_processor():
 def test_auto_precision_on_a_gpu_is_the_half_that_it_has(gpus, asked, capability, expected):
     gpus(1, capability)
     assert resolve_precision(asked, "cuda:0") == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_the_default_is_fp32_whatever_is_faster_here(gpus, monkeypatch, device):
+    gpus(1)
+    monkeypatch.setattr(hardware, "_processor_has_bf16", lambda: True)
+    assert resolve({"device": device}, PLUGINS).extraction.precision == "fp32"
+    assert resolve({"device": device, "precision": "auto"}, PLUGINS).extraction.precision == "bf16"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_command_names_the_precision_unless_it_is_fp32(monkeypatch, fast):
+    monkeypatch.setattr(hardware, "_processor_has_bf16", lambda: fast)
+    assert "--precision" not in resolved().command()
+    assert "--precision bf16" in resolved(precision="bf16").command()
+
+
+@pytest.mark.parametrize("asked", ["tf32", "medium"])
+def test_fp32_is_multiplied_whole_whatever_was_set(asked):
+    matmul, convolve = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    if asked == "tf32":
+        convolve.fp32_precision = matmul.fp32_precision = "tf32"
+    else:
+        torch.set_float32_matmul_precision(asked)
+    compute_whole_fp32()
+    assert not matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
+    cpu = torch.backends.mkldnn
+    everything = (matmul, convolve, torch.backends.cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
+    assert {operation.fp32_precision for operation in everything} == {"ieee"}
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "fp32")])

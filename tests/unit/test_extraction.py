@@ -1,6 +1,8 @@
 """Extraction: what a segment's features are depends on its audio and the recipe alone; each is computed once."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -17,8 +19,12 @@ from bserkit.builtin.backbones import Torchvision
 from bserkit.builtin.channels import LeftRight, MidSide, Mono
 from bserkit.builtin.frontends import LogMel
 from bserkit.extraction import BATCH_SEGMENTS, Extraction, extract, pending
+from bserkit.finetune import Sgd, trainings
 from bserkit.progress import Silent
+from bserkit.protocol import Fold
 from bserkit.store import FeatureStore
+from bserkit.training import train
+from bserkit.tuning import planned_networks
 
 LENGTHS = (0.3, 1.0, 6.3, 0.05, 2.0, 3.3)
 
@@ -118,6 +124,64 @@ def test_another_parameter_weight_or_precision_is_another_feature(utterances, tm
     ]
     store = FeatureStore(tmp_path)
     assert len({store.features_path(recipe, "00") for recipe in recipes}) == len(recipes)
+
+
+class Heard(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.mark.parametrize(
+    ("fastest", "precision", "named"),
+    [("bf16", "fp32", "--precision bf16"), ("fp16", "fp32", "--precision fp16"), ("fp32", "fp32", ""),
+     ("bf16", "bf16", "")],
+)  # fmt: skip
+def test_what_is_faster_is_said_where_work_is_done(utterances, tmp_path, monkeypatch, fastest, precision, named):
+    monkeypatch.setattr("bserkit.extraction.fastest_precision", lambda device: fastest)
+    way, store, heard = extraction(transforms=(Mono(),), precision=precision), FeatureStore(tmp_path), Heard()
+    digests = [content_digest(utterances[0])]
+    for _ in range(2):
+        extract(pending(utterances[:1], digests, way, store), store, heard)
+    # Once: the second time nothing is computed.
+    assert len(heard.said) == bool(named)
+    assert all(named in one and "same numbers everywhere" in one for one in heard.said)
+
+
+FOLDS = [Fold("rest", np.arange(2), np.arange(0))]
+
+
+def two_classes(utterances):
+    items = [replace(one, label=label) for one, label in zip(utterances, "ab", strict=False)]
+    return SimpleNamespace(corpus=SimpleNamespace(utterances=items), digests=[content_digest(one) for one in items])
+
+
+def test_what_is_faster_is_said_where_a_network_learns(utterances, tmp_path, monkeypatch):
+    monkeypatch.setattr("bserkit.extraction.fastest_precision", lambda device: "bf16")
+    heard, store, way = Heard(), FeatureStore(tmp_path), extraction(transforms=(Mono(),))
+    for _ in range(2):
+        planned_networks(Sgd(epochs=1), "any", way, two_classes(utterances), FOLDS, store, heard)(MagicMock())
+    # Once: the second time the network is there.
+    assert sum("--precision bf16" in one for one in heard.said) == 1
+
+
+@pytest.mark.parametrize("kind", ["frozen", "tuned"])
+def test_no_network_computes_in_tf32(utterances, tmp_path, kind):
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
+    if kind == "frozen":
+        features(utterances[:1], extraction(transforms=(Mono(),)), tmp_path)
+    else:
+        checked = two_classes(utterances)
+        (learned,) = trainings(
+            Sgd(epochs=1), extraction(transforms=(Mono(),)), checked.corpus.utterances, checked.digests, FOLDS
+        )
+        train(learned, FeatureStore(tmp_path), lambda *_: None)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_bf16_features_agree_with_fp32_and_take_half_the_room(utterances, tmp_path):

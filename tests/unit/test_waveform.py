@@ -76,7 +76,7 @@ def features(utterances, extraction, store):
 
 
 def resolved(**values):
-    return resolve({"device": "cpu", "precision": "auto", "data": "nowhere", "corpus": "emovo"} | values, PLUGINS)
+    return resolve({"device": "cpu", "data": "nowhere", "corpus": "emovo"} | values, PLUGINS)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
