@@ -73,7 +73,7 @@ def measured(manifest: Path, backbone: str) -> dict[str, float]:
     corpus = read_corpus(manifest, settings.corpus)
     with tempfile.TemporaryDirectory(dir=manifest.parent) as folder:
         store = FeatureStore(Path(folder))
-        checked = check_corpus(corpus, extraction.transforms, "duplicate", store, Silent())
+        checked = check_corpus(corpus, extraction.transforms, "duplicate", "refuse", store, Silent())
         work = pending(checked.corpus.utterances, checked.digests, extraction, store)
         segments = extract(work, store, Silent())
         extracted = peak()

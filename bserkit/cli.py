@@ -23,6 +23,7 @@ from bserkit.options import (
     given_store,
     given_values,
     learning_options,
+    microphones_option,
     plugin_options,
     show_failures,
 )
@@ -370,7 +371,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
     assert settings.corpus is not None  # noqa: S101
     settings.extraction.backbone.weights_digest()
     corpus = read_corpus(settings.data, settings.corpus)
-    checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
+    checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, settings.microphones, store, reporter)
     for one in checked.corpus.skipped:
         reporter.say(f"Left out: {one.item}: {one.reason}")
     for note in checked.notes:
@@ -384,6 +385,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear.")
+@microphones_option
 @click.option(
     "--out",
     metavar="FILE",
@@ -393,7 +395,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
 @cache_option
 @plugin_options
 @click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
-def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
+def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
     """Look for what could fool the numbers of DATA, before anything is learned.
 
     Recordings without stereo by label and speaker; level, Side, balance and delay by speaker and label; clipped,
@@ -408,16 +410,17 @@ def audit(data: Path, corpus: str | None, out: Path | None, quiet: bool, **given
 
     from bserkit.audit import audit as audit_corpus
     from bserkit.audit import duplicate_rows
-    from bserkit.config import reader_for
+    from bserkit.config import read_microphones, reader_for
     from bserkit.console import ConsoleReporter, show_audit
     from bserkit.corpus import read_corpus
-    from bserkit.experiment import look_at
+    from bserkit.experiment import choose_microphones, look_at
     from bserkit.text import csv_text
 
     plugins = given_plugins(given)
     show_failures(plugins)
     store, reporter = given_store(given["cache"]), ConsoleReporter(quiet)
-    read = read_corpus(data, reader_for(data, corpus, plugins))
+    chosen = read_microphones(microphones or "refuse")
+    read = choose_microphones(read_corpus(data, reader_for(data, corpus, plugins)), chosen, reporter)
     found = audit_corpus(read, look_at(read, store, reporter), store, reporter)
     show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
     if out:

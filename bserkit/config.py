@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
-from bserkit.audio import MonoPolicy
+from bserkit.audio import Microphones, MonoPolicy
 from bserkit.backbone import Backbone
 from bserkit.channels import ChannelTransform
 from bserkit.classifier import Classifier
@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": "fp32",
     "seed": 0,
     "mono": "refuse",
+    "microphones": "refuse",
     "allow-speaker-overlap": False,
     "experiment": "bserkit",
 }
@@ -76,6 +77,7 @@ class Settings:
     protocol: Protocol
     seed: int
     mono: MonoPolicy
+    microphones: Microphones
     allow_speaker_overlap: bool
     experiment: str
     run_name: str | None
@@ -101,7 +103,8 @@ class Settings:
             prefix = f"{component.kind}.{component.name}" if several else component.kind
             rows |= {f"{prefix}.{key}": value for key, value in component.parameters.items()}
         rows |= {"device": self.extraction.device, "precision": self.extraction.precision}
-        rows |= {"seed": self.seed, "mono": self.mono, "allow-speaker-overlap": self.allow_speaker_overlap}
+        rows |= {"seed": self.seed, "mono": self.mono, "microphones": spell_microphones(self.microphones)}
+        rows |= {"allow-speaker-overlap": self.allow_speaker_overlap}
         rows |= {"plugins-dir": self.plugins_dir} if self.plugins_dir else {}
         return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
 
@@ -112,6 +115,7 @@ class Settings:
         typed = {
             "corpus": self.corpus.spec if self.corpus and not self.found_reader else None,
             "mono": self.mono,
+            "microphones": spell_microphones(self.microphones),
             "channels": ",".join(transform.spec for transform in self.extraction.transforms),
             **{component.kind: component.spec for component in alone},
             "seed": self.seed,
@@ -135,6 +139,7 @@ class Settings:
 
         document: dict[str, Any] = {"data": str(self.data)} if self.data else {}
         document |= {"seed": self.seed, "mono": self.mono, "experiment": self.experiment}
+        document["microphones"] = spell_microphones(self.microphones)
         document |= {"device": self.extraction.device, "precision": self.extraction.precision}
         document["allow-speaker-overlap"] = self.allow_speaker_overlap
         if self.run_name:
@@ -236,6 +241,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
         protocol=make(Protocol, "protocol"),
         seed=seed,
         mono=values["mono"],
+        microphones=read_microphones(values["microphones"]),
         allow_speaker_overlap=values["allow-speaker-overlap"],
         experiment=str(values["experiment"]),
         run_name=values.get("run-name"),
@@ -256,6 +262,33 @@ def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusRead
     if named:
         return plugins.make(CorpusReader, one_spec("corpus", named))
     return find_reader(data, _readers(plugins)) if data else None
+
+
+def read_microphones(value: object) -> Microphones:
+    """Read which channels are left and right: ``1,3``, or what to do with recordings of more than two channels.
+
+    Raises:
+        UsageError: it is neither two different numbers from 1 on, nor refuse or skip.
+    """
+    if value in ("refuse", "skip"):
+        return cast("Microphones", value)
+    numbers = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    found = [int(str(number)) for number in numbers if str(number).strip().isdecimal()]
+    if len(numbers) != 2 or len(found) != 2 or min(found) < 1 or found[0] == found[1]:
+        raise UsageError(
+            f"--microphones {value} is not known; expected the numbers of two channels, counted from 1, such as 1,3 "
+            "for left and right, or refuse or skip."
+        )
+    return found[0], found[1]
+
+
+def spell_microphones(microphones: Microphones) -> str:
+    """Spell what ``read_microphones`` reads.
+
+    >>> spell_microphones((1, 3))
+    '1,3'
+    """
+    return microphones if isinstance(microphones, str) else ",".join(map(str, microphones))
 
 
 def one_spec(key: str, value: object) -> Spec:

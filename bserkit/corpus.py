@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ class Utterance:
         end: where it ends, seconds; None means the file's end.
         session: the recording session, where the corpus has such.
         split: the corpus's own part, such as train or val, where it has such.
+        microphones: which two of the file's channels, counted from 1, are left and right; None means the first two of
+            two, or the one of one. It is chosen after reading, and does not make it another utterance.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Utterance:
     end: float | None = None
     session: str = ""
     split: str = ""
+    microphones: tuple[int, int] | None = field(default=None, compare=False)
 
     def item(self, root: Path) -> str:
         """Name the utterance independently of the machine: its path below ``root`` and its stretch, if it has one."""

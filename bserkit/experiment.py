@@ -13,6 +13,7 @@ import numpy as np
 
 from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio
 from bserkit.corpus import Corpus, Skipped
+from bserkit.decoding import open_sound
 from bserkit.errors import BserkitError, UsageError
 from bserkit.fusion import OracleFusion, Trial, Views
 from bserkit.metrics import Measures, measure
@@ -21,7 +22,7 @@ from bserkit.protocol import Fold
 from bserkit.statistics import Interval, speaker_confusions, speaker_intervals
 
 if TYPE_CHECKING:
-    from bserkit.audio import MonoPolicy
+    from bserkit.audio import Microphones, MonoPolicy
     from bserkit.channels import ChannelTransform
     from bserkit.classifier import Classifier
     from bserkit.corpus import Utterance
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
 FUSION = "fusion"
 #: How many files a refusal names before it only counts.
 _NAMED = 30
+#: Why recordings are not stereo, one by one and in a count.
+_FLAT = {
+    "it is mono": "mono",
+    "left and right are the same": "with left equal to right",
+    "its left channel is silent": "with a silent left channel",
+    "its right channel is silent": "with a silent right channel",
+}
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -130,24 +138,70 @@ def look_at(corpus: Corpus, store: FeatureStore, reporter: Reporter) -> list[tup
             digest = content_digest(utterance)
         except BadAudioError as error:
             return "", AudioFacts(0, 0, 0.0, False, 0.0, str(error))
-        return digest, AudioFacts(**store.facts(digest, lambda: inspect_audio(utterance).as_dict()))
+        facts = store.facts(digest, lambda: inspect_audio(utterance).as_dict(), usable=AudioFacts.usable)
+        return digest, AudioFacts.from_dict(facts)
 
     return _in_threads("Checking audio", look, corpus.utterances, "files", reporter)
 
 
-def check_corpus(
-    corpus: Corpus, transforms: Sequence[ChannelTransform], mono: MonoPolicy, store: FeatureStore, reporter: Reporter
-) -> Checked:
-    """Read every recording once, leave out those that cannot be used, and apply the policy for what is not stereo.
+def choose_microphones(corpus: Corpus, microphones: Microphones, reporter: Reporter) -> Corpus:
+    """Choose the two channels of every recording that has more than two; one with two is left and right as ever.
 
     Raises:
-        UsageError: recordings are not stereo and the policy refuses them; they are named.
+        UsageError: recordings have fewer channels than are chosen from; they are named.
+    """
+    if isinstance(microphones, str):
+        return corpus
+
+    def count(utterance: Utterance) -> int:
+        try:
+            with open_sound(utterance.path) as sound:
+                return sound.channels
+        except BadAudioError:
+            return 0
+
+    counts = _in_threads("Counting channels", count, corpus.utterances, "files", reporter)
+    if few := [
+        f"{item}: {n} channels" for item, n in zip(corpus.items, counts, strict=True) if 2 < n < max(microphones)
+    ]:
+        left, right = microphones
+        raise UsageError(
+            f"{len(few)} of {len(counts)} recordings have fewer channels than --microphones {left},{right} names:\n  "
+            + "\n  ".join(_some(few))
+        )
+    chosen = [
+        replace(utterance, microphones=microphones) if n > 2 else utterance
+        for utterance, n in zip(corpus.utterances, counts, strict=True)
+    ]
+    return replace(corpus, utterances=tuple(chosen))
+
+
+def check_corpus(
+    corpus: Corpus,
+    transforms: Sequence[ChannelTransform],
+    mono: MonoPolicy,
+    microphones: Microphones,
+    store: FeatureStore,
+    reporter: Reporter,
+) -> Checked:
+    """Read every recording once, leave out those that cannot be used, and apply the policies for those not of two ears.
+
+    A recording with more than two channels is read from the chosen microphones. Of a recording one of whose channels is
+    silent, ``duplicate`` takes the other one for both.
+
+    Raises:
+        UsageError: recordings are not stereo, or have more than two channels, and the policy refuses them; they are
+            named.
         BserkitError: nothing usable is left.
     """
-    utterances = corpus.utterances
+    corpus = choose_microphones(corpus, microphones, reporter)
+    utterances = list(corpus.utterances)
     looked = look_at(corpus, store, reporter)
     facts = [one for _, one in looked]
     items = corpus.items
+    many = [f"{item}: {one.channels} channels" for item, one in zip(items, facts, strict=True) if one.channels > 2]
+    if many and microphones == "refuse":
+        raise UsageError(_refusal_of_many(many, len(items)))
     skipped = [Skipped(item, one.problem) for item, one in zip(items, facts, strict=True) if one.problem]
     kept = [index for index, one in enumerate(facts) if not one.problem]
     notes: list[str] = []
@@ -156,9 +210,17 @@ def check_corpus(
         if mono == "refuse":
             raise UsageError(_refusal([items[index] for index in flat], [facts[index] for index in flat], len(kept)))
         if mono == "skip":
-            skipped += [Skipped(items[index], "left and right are the same (--mono skip)") for index in flat]
+            skipped += [Skipped(items[index], f"{_flatness(facts[index])} (--mono skip)") for index in flat]
             kept = sorted(set(kept) - set(flat))
         notes.append(_flat_note(mono, [utterances[index] for index in flat]))
+    digests = [digest for digest, _ in looked]
+    if mono == "duplicate":
+        for index in kept:
+            if silent := facts[index].silent:
+                left, right = utterances[index].microphones or (1, 2)
+                live = right if silent == "left" else left
+                utterances[index] = replace(utterances[index], microphones=(live, live))
+                digests[index] = content_digest(utterances[index])
     if not kept:
         reasons = "; ".join(f"{one.item}: {one.reason}" for one in skipped[:3])
         raise BserkitError(f"None of the {len(utterances)} recordings in {corpus.root} can be used. {reasons}.")
@@ -169,9 +231,9 @@ def check_corpus(
     )
     if len(checked.labels) < 2:
         raise UsageError(f"All recordings in {corpus.root} are labelled {checked.labels[0]!r}; two classes are needed.")
-    digests = tuple(looked[index][0] for index in kept)
-    notes += _twins(checked, digests)
-    return Checked(checked, digests, tuple(facts[index] for index in kept), tuple(notes))
+    kept_digests = tuple(digests[index] for index in kept)
+    notes += _twins(checked, kept_digests)
+    return Checked(checked, kept_digests, tuple(facts[index] for index in kept), tuple(notes))
 
 
 def pool_features(
@@ -284,17 +346,37 @@ def _in_threads(
 
 
 def _refusal(items: Sequence[str], facts: Sequence[AudioFacts], total: int) -> str:
-    mono = sum(one.channels == 1 for one in facts)
-    kinds = [f"{mono} mono"] * bool(mono) + [f"{len(facts) - mono} with left equal to right"] * (len(facts) > mono)
-    more = [f"and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
+    kinds = Counter(_flatness(one) for one in facts)
+    counts = ", ".join(f"{kinds[kind]} {words}" for kind, words in _FLAT.items() if kinds[kind])
     return (
-        f"{len(items)} of {total} recordings are not stereo ({', '.join(kinds)}), but the chosen channels are made of "
-        f"what differs between left and right:\n  " + "\n  ".join([*items[:_NAMED], *more]) + "\n"
+        f"{len(items)} of {total} recordings are not stereo ({counts}), but the chosen channels are made of what "
+        "differs between left and right:\n  " + "\n  ".join(_some(items)) + "\n"
         "Say what to do with them:\n"
         "  --mono duplicate   keep them; their Side channel is silent\n"
         + ("  --mono skip        leave them out\n" if len(items) < total else "")
         + "  --channels mono    learn from the mean of both channels instead"
     )
+
+
+def _refusal_of_many(many: Sequence[str], total: int) -> str:
+    return (
+        f"{len(many)} of {total} recordings have more than two channels:\n  " + "\n  ".join(_some(many)) + "\n"
+        "Say what to do with them:\n"
+        "  --microphones 1,2    channel 1 is left, channel 2 is right; any two numbers up to the count\n"
+        "  --microphones skip   leave them out"
+    )
+
+
+def _some(items: Sequence[str]) -> list[str]:
+    """Return so many items as a refusal names, and how many more there are."""
+    return [*items[:_NAMED], *[f"and {len(items) - _NAMED} more"] * (len(items) > _NAMED)]
+
+
+def _flatness(facts: AudioFacts) -> str:
+    """Say why a recording is not stereo, as ``_FLAT`` and a list of what was left out do."""
+    if facts.channels == 1:
+        return "it is mono"
+    return f"its {facts.silent} channel is silent" if facts.silent else "left and right are the same"
 
 
 def _flat_note(mono: MonoPolicy, flat: Sequence[Utterance]) -> str:

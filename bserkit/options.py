@@ -64,6 +64,15 @@ def cache_option(command: Any) -> Any:
     )(command)
 
 
+def microphones_option(command: Any) -> Any:
+    """Add the option that chooses two channels of recordings that have more."""
+    return click.option(
+        "--microphones",
+        metavar="LEFT,RIGHT",
+        help="For files with more than two channels: which are left and right, such as 1,3; refuse, skip.",
+    )(command)
+
+
 def learning_options(command: Any, several: bool = False) -> Any:
     """Add the options of everything behind segment features; ``several`` makes those of components repeatable."""
     poolers, fusions = ("all four", "two-stage:tune=oracle, feature") if several else ("block-max", "two-stage")
@@ -108,6 +117,7 @@ def feature_options(command: Any, several: bool = False) -> Any:
         click.option("--precision", metavar="NAME", help="fp32, bf16, fp16; auto: the fastest here.  [default: fp32]"),
         click.option("--seed", metavar="N", type=int, help="Seed of every component that has one.  [default: 0]"),
         click.option("--mono", metavar="POLICY", help="For files without stereo: refuse, duplicate, skip."),
+        microphones_option,
         cache_option,
         plugin_options,
         click.option("--quiet", "-q", is_flag=True, help="Show nothing but the result."),

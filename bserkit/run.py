@@ -150,7 +150,7 @@ def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prep
     assert settings.data is not None  # noqa: S101
     assert settings.corpus is not None  # noqa: S101
     corpus = read_corpus(settings.data, settings.corpus)
-    checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, store, reporter)
+    checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, settings.microphones, store, reporter)
     folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
     audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
     return Prepared(checked, folds, audited, speaker_overlap(checked.corpus, folds))

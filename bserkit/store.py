@@ -106,10 +106,16 @@ class FeatureStore:
         if note.exists():
             note.touch()
 
-    def facts(self, digest: str, find_out: Callable[[], dict[str, Any]], kind: str = "") -> dict[str, Any]:
-        """Return the facts of a kind kept about one utterance's audio, finding them out the first time."""
+    def facts(
+        self,
+        digest: str,
+        find_out: Callable[[], dict[str, Any]],
+        kind: str = "",
+        usable: Callable[[dict[str, Any]], bool] = lambda _: True,
+    ) -> dict[str, Any]:
+        """Return the usable facts of a kind kept about one utterance's audio, finding them out where there are none."""
         facts = self.known_facts(digest, kind)
-        if facts is None:
+        if facts is None or not usable(facts):
             facts = find_out()
             self.write(self._facts_path(digest, kind), json.dumps(facts).encode())
         return facts

@@ -262,7 +262,8 @@ def _ready(planned: Sequence[Combination], plugins: Plugins, store: FeatureStore
     known: dict[Hashable, Prepared] = {}
     ready: list[_Ready] = []
     for number, one in enumerate(planned, start=1):
-        asked = one.settings.mono, any(transform.needs_stereo for transform in one.settings.extraction.transforms)
+        needs_stereo = any(transform.needs_stereo for transform in one.settings.extraction.transforms)
+        asked = one.settings.mono, one.settings.microphones, needs_stereo
         if asked not in known:
             known[asked] = prepare(one.settings, store, Silent() if known else reporter)
         prepared = known[asked]

@@ -99,7 +99,7 @@ def test_results_of_the_demonstration_corpus(corpus, tmp_path):
     extraction = Extraction(
         (LeftRight(), MidSide()), LogMel(), Torchvision(arch="squeezenet1_1", weights="random"), "cpu", "fp32"
     )
-    checked = check_corpus(corpus, extraction.transforms, "refuse", store, silent)
+    checked = check_corpus(corpus, extraction.transforms, "refuse", "refuse", store, silent)
     extract(pending(checked.corpus.utterances, checked.digests, extraction, store), store, silent)
     folds = split(LeaveOneSpeakerOut(), checked.corpus)
     views = pool_features(checked, extraction, BlockMax(), store, silent)

@@ -222,6 +222,7 @@ def test_every_parameter_is_logged_once_under_its_one_spelling(first_run, corpus
         "device": "cpu",
         "seed": "0",
         "mono": "refuse",
+        "microphones": "refuse",
     }.items()  # fmt: skip
 
 

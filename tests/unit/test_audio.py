@@ -1,4 +1,6 @@
+import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bserkit import Utterance, audio
-from bserkit.audio import BadAudioError, content_digest, inspect_audio, read_stereo
+from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio, read_stereo
 
 RATE = 16000
 
@@ -33,10 +35,13 @@ def test_a_stereo_recording_is_read_as_left_above_right(tmp_path):
 
 
 def test_a_good_stereo_recording_has_no_problem(tmp_path):
-    facts = inspect_audio(recording(tmp_path, noise(1600)))
+    samples = noise(1600)
+    facts = inspect_audio(recording(tmp_path, samples))
     assert facts.as_dict() == {
         "channels": 2, "sample_rate": RATE, "seconds": 0.1, "equal": False, "clipped": 0.0, "problem": "",
+        "lowest": tuple(samples.min(axis=0).tolist()), "highest": tuple(samples.max(axis=0).tolist()),
     }  # fmt: skip
+    assert facts.peaks == tuple(np.abs(samples).max(axis=0).tolist())
     assert facts.stereo
 
 
@@ -61,16 +66,42 @@ def test_one_differing_sample_makes_a_recording_stereo(tmp_path, frame):
     assert inspect_audio(recording(tmp_path, samples)).stereo
 
 
-def test_one_silent_channel_is_stereo_and_no_problem(tmp_path):
+@pytest.mark.parametrize(("channel", "name"), [(0, "left"), (1, "right")])
+@pytest.mark.parametrize(
+    "silence",
+    [lambda size: 0, lambda size: 0.25, lambda size: noise(size)[:, 0] * 2**-14, lambda size: noise(size)[:, 0] / 400],
+    ids=["zeros", "offset", "last bit", "52 dB below"],
+)
+def test_a_channel_that_recorded_nothing_is_not_stereo(tmp_path, channel, name, silence):
     samples = noise()
-    samples[:, 1] = 0
-    facts = inspect_audio(recording(tmp_path, samples))
-    assert facts.stereo
-    assert not facts.problem
+    samples[:, channel] = silence(len(samples))
+    facts = inspect_audio(recording(tmp_path, samples, subtype="PCM_16"))
+    assert (facts.silent, facts.stereo, facts.problem) == (name, False, "")
 
 
-def test_a_silent_recording_is_a_problem(tmp_path):
-    assert inspect_audio(recording(tmp_path, np.zeros((1600, 2)))).problem == "it is silent throughout"
+def test_a_channel_40_db_below_the_other_is_stereo(tmp_path):
+    facts = inspect_audio(recording(tmp_path, noise() * [1, 0.01]))
+    assert (facts.silent, facts.stereo) == ("", True)
+
+
+def test_facts_kept_by_another_version_are_not_used(tmp_path):
+    kept = inspect_audio(recording(tmp_path, noise())).as_dict()
+    assert AudioFacts.usable(kept)
+    assert AudioFacts.from_dict(json.loads(json.dumps(kept))).as_dict() == kept
+    for other in (kept | {"level": 1.0}, {key: kept[key] for key in kept if key != "lowest"}, {}):
+        assert not AudioFacts.usable(other)
+
+
+def test_what_could_not_be_decoded_is_tried_again(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"a letter" * 100)
+    assert not AudioFacts.usable(inspect_audio(Utterance(path, "joy", "s1")).as_dict())
+
+
+@pytest.mark.parametrize(("value", "problem"), [(0, "it is silent"), (-0.3, "it holds the same value")])
+def test_a_recording_of_one_value_is_a_problem(tmp_path, value, problem):
+    found = inspect_audio(recording(tmp_path, np.full((1600, 2), value, np.float32)))
+    assert found.problem == f"{problem} throughout"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -84,9 +115,32 @@ def test_a_value_that_is_not_a_number_is_a_problem(tmp_path, value, channel):
 @pytest.mark.parametrize("channels", [3, 6])
 def test_more_than_two_channels_are_a_problem(tmp_path, channels):
     utterance = recording(tmp_path, noise(channels=channels))
-    assert inspect_audio(utterance).problem == f"it has {channels} channels; one or two are expected"
-    with pytest.raises(BadAudioError, match=rf"a\.wav: it has {channels} channels; one or two are expected"):
+    problem = f"it has {channels} channels; two are expected, such as --microphones 1,2 chooses"
+    assert inspect_audio(utterance).problem == problem
+    with pytest.raises(BadAudioError, match=rf"a\.wav: {problem}"):
         read_stereo(utterance)
+
+
+@pytest.mark.parametrize("microphones", [(1, 2), (3, 1), (6, 6)])
+def test_two_microphones_of_six_are_left_and_right(tmp_path, microphones):
+    samples = noise(channels=6) * [1, 0.9, 0.8, 0.7, 0.6, 0.5]
+    utterance = replace(recording(tmp_path, samples), microphones=microphones)
+    chosen = samples[:, [number - 1 for number in microphones]].astype(np.float32)
+    np.testing.assert_array_equal(read_stereo(utterance)[0], chosen.T)
+    same = recording(tmp_path, chosen, "two.wav")
+    assert inspect_audio(utterance) == inspect_audio(same)
+    assert inspect_audio(utterance).equal == (microphones == (6, 6))
+
+
+def test_a_microphone_that_is_not_there_is_a_problem(tmp_path):
+    utterance = replace(recording(tmp_path, noise(channels=4)), microphones=(1, 5))
+    assert inspect_audio(utterance).problem == "it has 4 channels, but microphones 1,5 were chosen"
+
+
+def test_each_choice_of_microphones_has_its_own_digest(tmp_path):
+    utterance = recording(tmp_path, noise(channels=3))
+    chosen = [None, (1, 2), (2, 1), (1, 3)]
+    assert len({content_digest(replace(utterance, microphones=one)) for one in chosen}) == 4
 
 
 @pytest.mark.parametrize("frames", [0, 1, 399])

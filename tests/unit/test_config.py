@@ -234,6 +234,11 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed):
     ("key", "value", "message"),
     [
         ("mono", "keep", "--mono keep is not known; expected refuse, duplicate, skip"),
+        ("microphones", "1", "--microphones 1 is not known; expected the numbers of two channels"),
+        ("microphones", "1,2,3", "--microphones 1,2,3 is not known"),
+        ("microphones", "0,1", "--microphones 0,1 is not known"),
+        ("microphones", "2,2", "--microphones 2,2 is not known"),
+        ("microphones", "left,right", "--microphones left,right is not known"),
         ("pooler", "block-maks", r"There is no pooler named 'block-maks' \(did you mean 'block-max'\?\)"),
         ("pooler", "block-max:block=2", r"no parameter 'block' \(did you mean 'blocks'\?\)"),
         ("pooler", "block-max,block-avg", "pooler takes one component, but 'block-max,block-avg' names 2"),
@@ -272,6 +277,7 @@ COMPONENTS = {
     "fusion": ["two-stage", "two-stage:tune=oracle,metric=uar", "feature", "mean"],
     "protocol": ["loso", "losgo:groups=3", "predefined:train=a b,test=c"],
     "mono": ["refuse", "skip", "duplicate"],
+    "microphones": ["refuse", "skip", "1,3", [6, 2]],
     "precision": ["fp32", "bf16"],
     "corpus": [{"name": "folders", "speaker": "^(s[0-9]{1,2})\\.\"'x"}, "folders", "csv", "ravdess:vocal=both"],
 }
@@ -315,7 +321,7 @@ def test_the_configuration_that_a_run_writes_spells_every_parameter_out():
 def test_flat_shows_each_parameter_once_under_its_components_kind(values):
     found = chosen(values)
     flat = found.flat()
-    expected = {"data", "device", "precision", "seed", "mono", "allow-speaker-overlap"}
+    expected = {"data", "device", "precision", "seed", "mono", "microphones", "allow-speaker-overlap"}
     for component in found.components():
         expected.add(component.kind)
         prefix = f"channels.{component.name}" if component.kind == "channels" else component.kind

@@ -79,8 +79,8 @@ def test_the_facts_of_a_video_are_those_of_the_same_wav(tmp_path, film):
 
 def test_surround_sound_is_refused_like_any_other_that_is_not_stereo(tmp_path, film):
     utterance = Utterance(film(tmp_path / "a.mkv", noise(channels=6)), "joy", "")
-    assert inspect_audio(utterance).problem == "it has 6 channels; one or two are expected"
-    with pytest.raises(BadAudioError, match=r"a\.mkv: it has 6 channels; one or two are expected"):
+    assert inspect_audio(utterance).problem.startswith("it has 6 channels; two are expected")
+    with pytest.raises(BadAudioError, match=r"a\.mkv: it has 6 channels; two are expected"):
         read_stereo(utterance)
 
 
