@@ -1,4 +1,4 @@
-"""Decoding: sound files and the sound of video containers behind one interface, a block at a time."""
+"""Decoding: sound files and the sound of containers behind one interface, by content, a block at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Endings of sound files, which libsndfile reads.
-SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf", ".opus"})
-#: Endings of containers, mostly of video, whose sound FFmpeg reads.
-CONTAINER_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".m4a", ".mov", ".3gp", ".avi", ".mkv", ".mka", ".webm", ".mpg", ".mpeg", ".wmv", ".flv"}
+#: Endings of sound files.
+SOUND_SUFFIXES = frozenset({
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".spx", ".opus", ".mp3", ".mp2", ".aif",
+    ".aiff", ".aifc", ".au", ".snd", ".caf", ".voc", ".sph", ".nist", ".wv1", ".wv2", ".m4a", ".m4b", ".aac", ".ac3",
+    ".eac3", ".dts", ".wma", ".amr", ".awb", ".mka", ".ape", ".wv", ".tta", ".shn",
+})  # fmt: skip
+#: Endings of videos.
+CONTAINER_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".ogv", ".mpg", ".mpeg", ".vob", ".mts",
+    ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".rm", ".rmvb",
+})  # fmt: skip
+#: What a file's first bytes say of what libsndfile cannot read or mistakes for MP3: where, which, and its name.
+_CONTAINERS = (
+    (4, b"ftyp", "an MP4 or QuickTime file"),
+    (4, b"moov", "a QuickTime file"),
+    (4, b"mdat", "a QuickTime file"),
+    (4, b"wide", "a QuickTime file"),
+    (8, b"AVI ", "an AVI file"),
+    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM file"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file"),
+    (0, b"FLV", "a Flash video"),
+    (0, b"\x00\x00\x01\xba", "an MPEG film"),
+    (0, b"\x00\x00\x01\xb3", "an MPEG film"),
+    (0, b".RMF", "a RealMedia file"),
+    (0, b"#!AMR", "AMR sound"),
+    (0, b"\x0b\x77", "AC-3 sound"),
+    (0, b"\x7f\xfe\x80\x01", "DTS sound"),
+    (0, b"wvpk", "WavPack sound"),
+    (0, b"MAC ", "Monkey's Audio sound"),
+    (0, b"TTA1", "True Audio sound"),
+    (0, b"ajkg", "Shorten sound"),
 )
-#: What FFmpeg may take a container for: never a playlist, which would make it open other files or addresses.
-_CONTAINER_FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegvideo,asf,flv"
+#: What FFmpeg may take a file for: never a playlist, which would make it open other files or addresses.
+_FORMATS = (
+    "mov,mp4,avi,matroska,webm,mpeg,mpegvideo,mpegts,asf,flv,rm,aac,ac3,eac3,dts,amr,wv,ape,tta,shn,ogg,wav,w64,caf,aiff,"
+    "au,nistsphere,voc,mp3"
+)
+#: Of these, which say nothing of their length, FFmpeg guesses it.
+_LENGTHLESS = frozenset({"aac", "ac3", "eac3", "dts", "amr", "mp3", "shn"})
 #: A container that ends this much earlier than it says was cut off, seconds: more than any rounding of times.
 _MISSING_SECONDS = 0.5
 #: The share of bytes that may be missing at the end: some programs miscount a few.
@@ -66,14 +97,52 @@ class Sound(ABC):
 
 @contextmanager
 def open_sound(path: Path) -> Iterator[Sound]:
-    """Open a recording: a container by PyAV (FFmpeg), anything else by soundfile (libsndfile).
+    """Open a recording by what it holds, whatever it is called.
+
+    soundfile (libsndfile) reads what it can, so that a recording's samples do not depend on what else is installed;
+    PyAV (FFmpeg) reads the rest.
 
     Raises:
         BadAudioError: it cannot be decoded, or holds no sound.
-        BserkitError: it is a container and PyAV is not installed.
+        BserkitError: PyAV reads such files and is not installed.
     """
-    with (_open_container if path.suffix.lower() in CONTAINER_SUFFIXES else _open_file)(path) as sound:
+    with ExitStack() as opened:
+        if container := _container(path):
+            sound = opened.enter_context(_open_container(path, container))
+        else:
+            try:
+                sound = opened.enter_context(_open_file(path))
+            except BadAudioError as error:
+                sound = opened.enter_context(_open_rest(path, error))
         yield sound
+
+
+@contextmanager
+def _open_rest(path: Path, refused: BadAudioError) -> Iterator[Sound]:
+    """Open what libsndfile refused by FFmpeg, if it can: WAV files with AAC in them, Speex, transport streams."""
+    with ExitStack() as opened:
+        try:
+            sound = opened.enter_context(_open_container(path, "something else"))
+        except BadAudioError:
+            raise refused from None
+        except BserkitError:
+            raise BadAudioError(f"{refused}; pip install 'bserkit[video]' reads more kinds of files") from None
+        yield sound
+
+
+def _container(path: Path) -> str:
+    """Say what a file is that libsndfile cannot read, by its first bytes; nothing of what it may be able to read."""
+    with _told(OSError), path.open("rb") as file:
+        head = file.read(16)
+        if head.startswith(b"ID3") and len(head) > 10:
+            # The sound begins behind a tag, which says its length in seven bits a byte.
+            high, middle, low, lowest = head[6:10]
+            file.seek(10 + (high << 21 | middle << 14 | low << 7 | lowest))
+            head = file.read(16)
+    # MPEG's sound begins with eleven ones too; that its layer is 0 tells AAC from MP3.
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "AAC sound"
+    return next((name for start, magic, name in _CONTAINERS if head[start:].startswith(magic)), "")
 
 
 class _FileSound(Sound):
@@ -158,7 +227,8 @@ class _ContainerSound(Sound):
             yield np.concatenate(waiting)
 
     def cut_off(self) -> str:
-        stated = (self._container.duration or 0) / 1e6
+        guessed = self._container.format.name in _LENGTHLESS
+        stated = 0.0 if guessed else (self._container.duration or 0) / 1e6
         if self._ended and self._last_second < stated - _MISSING_SECONDS:
             return f"it was cut off: {self._last_second:.2f} of {stated:.2f} s are there"
         # FFmpeg takes what is there of an AVI file for all of it; the file's first chunk says how long it should be.
@@ -192,19 +262,18 @@ class _ContainerSound(Sound):
 
 
 @contextmanager
-def _open_container(path: Path) -> Iterator[Sound]:
+def _open_container(path: Path, content: str) -> Iterator[Sound]:
     try:
         import av
     except ImportError:
         raise BserkitError(
-            f"{path.name} is a video or another container, whose sound PyAV reads, and PyAV is not installed: "
-            "pip install 'bserkit[video]'"
+            f"{path.name} is {content}, which PyAV reads, and PyAV is not installed: pip install 'bserkit[video]'"
         ) from None
 
     with ExitStack() as opened:
         with _told(av.FFmpegError, OSError):
             file = opened.enter_context(path.open("rb"))
-            options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINER_FORMATS}
+            options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
             container = opened.enter_context(av.open(file, options=options, metadata_errors="ignore"))
             stream = container.streams.best("audio")
         if stream is None or stream.codec_context is None:

@@ -313,11 +313,11 @@ def film():
     return _film
 
 
-def _film(path, samples, codec="pcm_s16le", rate=SAMPLE_RATE, pictures=True):
+def _film(path, samples, codec="pcm_s16le", rate=SAMPLE_RATE, pictures=True, format=None):
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
-    with av.open(path, "w") as container:
+    with av.open(path, "w", format=format) as container:
         if pictures:
             video = container.add_stream("mpeg4", rate=25)
             video.width = video.height = 32

@@ -39,8 +39,8 @@ def tree(root, *names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() in SOUND_SUFFIXES - {".mp3"}:
-            soundfile.write(path, np.full((40, 2), 0.1), 16000)
+        if path.suffix.lower() in SOUND_SUFFIXES:
+            soundfile.write(path, np.full((40, 2), 0.1), 16000, format="WAV")
         else:
             # A reader looks at names alone.
             path.touch()
@@ -183,6 +183,11 @@ def test_ravdess_reads_the_sound_or_the_videos_and_never_both(tmp_path):
         names[2]: "its modality is video without sound; audio is read",
     }
     assert read(tmp_path, "ravdess:modality=video").items == ["Actor_01/01-01-05-01-01-01-01.mp4"]
+
+
+def test_every_kind_of_sound_is_looked_for(tmp_path):
+    names = [f"joy/a{suffix}" for suffix in (".aac", ".wma", ".sph", ".amr", ".ac3", ".opus", ".ogv", ".M4A")]
+    assert rows(read(tree(tmp_path, *names), "folders")) == [(name, "joy", "") for name in sorted(names)]
 
 
 @pytest.mark.parametrize("suffix", sorted(CONTAINER_SUFFIXES))

@@ -180,6 +180,55 @@ def test_blocks_are_full_but_the_last_and_together_the_stretch(tmp_path, film, n
     np.testing.assert_array_equal(together, samples[start:end] / np.float32(32768))
 
 
+@pytest.mark.parametrize(
+    "kind", ["WAV", "AIFF", "AU", "CAF", "FLAC", "W64", "RF64", "NIST", "VOC", "mkv", "avi", "mov"]
+)
+@pytest.mark.parametrize("ending", [".wav", ".mp4", ".mp3"])
+def test_the_content_decides_what_reads_a_file(tmp_path, film, kind, ending):
+    samples, path = noise(), tmp_path / f"a{ending}"
+    if kind.isupper():
+        soundfile.write(path, samples, RATE, "PCM_16", format=kind)
+    else:
+        film(tmp_path / f"film.{kind}", samples).rename(path)
+    np.testing.assert_array_equal(read_stereo(Utterance(path, "joy", ""))[0], samples.T / np.float32(32768))
+
+
+@pytest.mark.parametrize("named", ["a.wav", "a.aac", "a.mp3"])
+@pytest.mark.parametrize("tag", [b"", b"ID3\4\0\0\0\0\1\x48" + bytes(200)], ids=["bare", "tagged"])
+def test_aac_without_a_container_is_read(tmp_path, film, named, tag):
+    samples = tones(500, 1200)
+    coded = film(tmp_path / "a.adts", samples, "aac", pictures=False, format="adts").read_bytes()
+    (tmp_path / named).write_bytes(tag + coded)
+    (left, right), rate = read_stereo(Utterance(tmp_path / named, "joy", ""))
+    assert (rate, abs(len(left) - RATE) < 4 * 1024) == (RATE, True)
+    for row, hertz in ((left, 500), (right, 1200)):
+        assert abs(int(np.abs(np.fft.rfft(row[4000:12000])).argmax()) * 2 - hertz) <= 2
+
+
+def test_a_guessed_length_cuts_nothing_off(tmp_path, film):
+    samples = np.concatenate([np.zeros((6 * RATE, 2), np.int16), noise()])
+    path = film(tmp_path / "a.aac", samples, "aac", pictures=False, format="adts")
+    facts = inspect_audio(Utterance(path, "joy", ""))
+    assert (facts.problem, facts.seconds) == ("", pytest.approx(7, abs=0.2))
+
+
+def test_an_mp4_called_wav_says_what_it_is_without_pyav(tmp_path, film, monkeypatch):
+    film(tmp_path / "a.m4a", noise(), "aac", pictures=False).rename(tmp_path / "a.wav")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        BserkitError, match=r"a\.wav is an MP4 .* PyAV is not installed: pip install 'bserkit\[video\]'"
+    ):
+        inspect_audio(Utterance(tmp_path / "a.wav", "joy", ""))
+
+
+def test_what_nothing_reads_keeps_its_reason(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(b"no sound" * 100)
+    utterance = Utterance(tmp_path / "a.wav", "joy", "")
+    assert inspect_audio(utterance).problem == "it cannot be decoded (Format not recognised)"
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert inspect_audio(utterance).problem.endswith("; pip install 'bserkit[video]' reads more kinds of files")
+
+
 def test_every_stretch_of_a_video_has_a_digest_of_its_own(tmp_path, film):
     path = film(tmp_path / "a.mkv", noise())
     assert len({content_digest(Utterance(path, "joy", "", *one)) for one in ((0.0, None), (0.0, 0.5), (0.5, 1.0))}) == 3
