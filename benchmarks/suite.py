@@ -40,6 +40,7 @@ def scripts(corpus: Path | None, weights: Path | None, cache: Path) -> dict[str,
         if speech
         else None,
         "extraction": [*speech, "--backbone", "alexnet:weights=random"] if speech else None,
+        "near_duplicates": speech,
         # Without a network, which would take minutes and hide the rest of the memory behind its own.
         "memory": [*speech, "--backbone", "none"] if speech else None,
     }

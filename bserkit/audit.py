@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.audio import AudioFacts, read_stereo
-from bserkit.likeness import Likeness, fingerprint, likenesses
+from bserkit.likeness import Fingerprint, Likeness, likenesses
+from bserkit.measuring import measure
 from bserkit.text import counted, markdown_table
 
 if TYPE_CHECKING:
+    from bserkit.audio import AudioFacts
     from bserkit.corpus import Corpus, Utterance
     from bserkit.progress import Reporter
     from bserkit.store import FeatureStore
 
-#: An inter-channel delay is looked for this far either way, seconds: more than any head or pair of microphones makes.
-_LONGEST_DELAY = 0.002
-#: Samples that one step of the delay's estimate spans.
-_DELAY_BLOCK = 8192
 #: Pairs that share sound which a run's audit.md lists.
 _TOLD = 200
 #: From this share of samples at full scale on a recording counts as clipped.
@@ -191,7 +188,7 @@ def audit(corpus: Corpus, looked: Sequence[tuple[str, AudioFacts]], store: Featu
     for index in usable:
         digest, facts = looked[index]
         utterance, numbers = corpus.utterances[index], dict(sounds[digest])
-        del numbers["words"]
+        del numbers["words"], numbers["signs"]
         measured.append(Measured(items[index], utterance.label, utterance.speaker, facts, **numbers))
     groups: dict[str, list[int]] = {}
     for index, one in enumerate(measured):
@@ -210,14 +207,14 @@ def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: 
     sounds = {digest: facts for digest, facts in kept.items() if facts is not None}
     if missing := [digest for digest in by_content if digest not in sounds]:
 
-        def measure(digest: str) -> dict[str, Any]:
-            return store.facts(digest, lambda: _measure(by_content[digest]), kind)
+        def kept_measure(digest: str) -> dict[str, Any]:
+            return store.facts(digest, lambda: measure(by_content[digest]), kind)
 
         with (
             ThreadPoolExecutor(os.cpu_count()) as pool,
             reporter.stage("Measuring audio", len(missing), "files") as advance,
         ):
-            for digest, facts in zip(missing, pool.map(measure, missing), strict=True):
+            for digest, facts in zip(missing, pool.map(kept_measure, missing), strict=True):
                 sounds[digest] = facts
                 advance(1)
     return sounds
@@ -227,8 +224,7 @@ def _alike(digests: Sequence[str], sounds: Mapping[str, dict[str, Any]], store: 
     """Return the pairs of recordings that share sound, comparing them where these were not compared before."""
 
     def compare() -> dict[str, Any]:
-        words = (np.frombuffer(base64.b64decode(sounds[digest]["words"]), dtype="<u4") for digest in digests)
-        pairs = likenesses([one.astype(np.uint32) for one in words])
+        pairs = likenesses([_kept_fingerprint(sounds[digest]) for digest in digests])
         return {"pairs": [[pair.first, pair.second, pair.share] for pair in pairs]}
 
     together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -239,38 +235,14 @@ def _alike(digests: Sequence[str], sounds: Mapping[str, dict[str, Any]], store: 
 def _code() -> str:
     """Name the code that measures and compares, so that what another version kept is measured anew."""
     whole = hashlib.sha256()
-    for path in (Path(__file__), Path(__file__).with_name("likeness.py")):
-        whole.update(path.read_bytes())
+    for name in ("measuring.py", "likeness.py"):
+        whole.update(Path(__file__).with_name(name).read_bytes())
     return whole.hexdigest()[:12]
 
 
-def _measure(utterance: Utterance) -> dict[str, Any]:
-    samples, sample_rate = read_stereo(utterance)
-    left, right = samples.astype(np.float64)
-    energy_left, energy_right = float(left @ left), float(right @ right)
-    words = fingerprint(samples, sample_rate).astype("<u4").tobytes()
-    return {
-        "level_db": _decibel(energy_left + energy_right, samples.size),
-        "side_to_mid_db": _decibel(float(((left - right) ** 2).sum()), float(((left + right) ** 2).sum())),
-        "right_to_left_db": _decibel(energy_right, energy_left),
-        "delay_ms": 1000 * delay(samples, sample_rate) if (left != right).any() else float("nan"),
-        "digest": hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest(),
-        "words": base64.b64encode(words).decode(),
-    }
-
-
-def delay(samples: np.ndarray, sample_rate: int) -> float:
-    """Return how many seconds the right channel of ``(2, time)`` comes after the left: their correlation's peak."""
-    length = samples.shape[1]
-    blocks = max(1, length // _DELAY_BLOCK)
-    used = samples[:, : blocks * _DELAY_BLOCK] if length >= _DELAY_BLOCK else samples
-    left, right = used.reshape(2, blocks, -1).astype(np.float64)
-    points = 2 * left.shape[1]
-    spectrum = np.conj(np.fft.rfft(left, points)) * np.fft.rfft(right, points)
-    correlation = np.fft.irfft(spectrum.sum(axis=0), points)
-    reach = max(1, round(_LONGEST_DELAY * sample_rate))
-    near = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
-    return float(np.argmax(near) - reach) / sample_rate
+def _kept_fingerprint(sound: Mapping[str, Any]) -> Fingerprint:
+    words, signs = (base64.b64decode(sound[name]) for name in ("words", "signs"))
+    return Fingerprint(np.frombuffer(words, "<u4").astype(np.uint32), np.frombuffer(signs, np.uint8))
 
 
 def explained_share(values: Sequence[float], groups: Sequence[str]) -> float:
@@ -352,10 +324,6 @@ def markdown(audit: Audit) -> str:
 
 def _values(row: Mapping[str, str]) -> list[str]:
     return list(row.values())
-
-
-def _decibel(energy: float, of: float) -> float:
-    return float(10 * np.log10(energy / of)) if energy > 0 and of > 0 else float("-inf" if energy <= 0 else "inf")
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:

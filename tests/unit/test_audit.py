@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from bserkit import Utterance
 from bserkit import audit as audit_module
-from bserkit.audit import audit, delay, duplicate_rows, explained_share, markdown, summary, summary_rows
+from bserkit.audit import audit, duplicate_rows, explained_share, markdown, summary, summary_rows
 from bserkit.builtin.corpora import Manifest, Ravdess
 from bserkit.corpus import Corpus, read_corpus
 from bserkit.experiment import look_at
-from bserkit.likeness import fingerprint, likenesses
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 
@@ -125,7 +124,7 @@ def test_what_was_measured_once_is_kept_by_content_and_gives_the_same_audit(tmp_
     def fail(*_):
         raise AssertionError("measured or compared again")
 
-    for name in ("_measure", "likenesses"):
+    for name in ("measure", "likenesses"):
         monkeypatch.setattr(audit_module, name, fail)
     again = audited(found, store)
     assert (markdown(again), again.metrics()) == (markdown(first), first.metrics())
@@ -186,12 +185,6 @@ def test_rows_by_speaker_hold_level_side_balance_and_delay(tmp_path):
     assert row["right/left dB"].startswith("-6.0 ")
 
 
-@pytest.mark.parametrize("late", [-20, -3, 0, 1, 16])
-def test_delay_is_how_much_later_the_right_channel_comes(late):
-    sound = voice(2)
-    assert delay(np.stack([sound, np.roll(sound, late)]), RATE) == late / RATE
-
-
 def test_explained_share_is_one_minus_within_over_total_variance_by_hand():
     # Means 1 and 5; within (0 + 4 + 4 + 0 ...): values 0, 2 and 4, 6; total variance 20 / 3, within 4 / 2.
     assert explained_share([0.0, 2.0, 4.0, 6.0], ["a", "a", "b", "b"]) == pytest.approx(1 - (4 / 2) / (20 / 3))
@@ -201,22 +194,3 @@ def test_explained_share_is_one_minus_within_over_total_variance_by_hand():
 def test_explained_share_of_chance_groups_is_small(seed):
     generator = np.random.default_rng(seed)
     assert explained_share(generator.normal(size=300), generator.permutation(["a", "b", "c"] * 100).tolist()) < 0.15
-
-
-def test_different_sounds_are_not_alike():
-    prints = [fingerprint(stereo(voice(seed), seed), RATE) for seed in range(12)]
-    assert likenesses(prints) == []
-
-
-def test_a_sound_is_like_its_own_cut_at_another_rate():
-    whole = voice(5, seconds=3.0)
-    prints = [fingerprint(whole[None], RATE), fingerprint(whole[None, 8000:40000:2], RATE // 2)]
-    (found,) = likenesses(prints)
-    assert (found.first, found.second) == (0, 1)
-    assert found.share > 0.8
-
-
-def test_sounds_shorter_than_a_frame_have_no_fingerprint():
-    assert len(fingerprint(voice(1, seconds=0.1)[None], RATE)) == 0
-    assert likenesses([fingerprint(voice(1, seconds=0.1)[None], RATE)] * 2) == []
-    assert likenesses([]) == []
