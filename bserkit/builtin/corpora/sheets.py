@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +9,7 @@ from zipfile import BadZipFile
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, audio_files
 from bserkit.builtin.corpora.common import folder, once
+from bserkit.table_file import read_cells, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -100,10 +99,15 @@ class Baum1s(CorpusReader):
     def _states(self, sheet: Path) -> dict[str, tuple[str, str]]:
         """Return each clip's state as a word and as a code."""
         states: dict[str, tuple[str, str]] = {}
-        for row in _xlsx_rows(sheet) if sheet.suffix.lower() == ".xlsx" else _csv_rows(sheet):
+        for row in _xlsx_rows(sheet) if sheet.suffix.lower() == ".xlsx" else read_cells(sheet, errors="replace"):
             for position, cell in enumerate(row[:-2]):
                 if re.fullmatch(r"S\d{3}_\d{3}", cell, flags=re.IGNORECASE):
-                    states[cell.upper()] = (row[position + 1], row[position + 2])
+                    state = row[position + 1], row[position + 2]
+                    if states.setdefault(cell.upper(), state) != state:
+                        raise UsageError(
+                            f"{sheet} says of {cell.upper()} {' '.join(states[cell.upper()])} and {' '.join(state)}; "
+                            "leave one of these lines."
+                        )
         return states
 
 
@@ -141,12 +145,13 @@ class Meld(CorpusReader):
             files.setdefault((self._split(path, root), path.stem), []).append(path)
         found: list[tuple[Hashable, Utterance]] = []
         for split, sheet in sheets.items():
-            for number, row in self._rows(sheet):
+            # Some transcripts hold characters that are not UTF-8; nothing of them is read.
+            for number, row in read_table(sheet, self.columns, ("Season", "Episode"), errors="replace"):
                 name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-                session = f"s{row.get('Season', '').zfill(2)}e{row.get('Episode', '').zfill(2)}"
+                session = f"s{row['Season'].zfill(2)}e{row['Episode'].zfill(2)}"
                 paths = files.pop((split, name), [])
                 if not paths:
-                    skipped.append(Skipped(f"{sheet.name}, row {number}", f"there is no {split} video {name}"))
+                    skipped.append(Skipped(f"{sheet.name}, line {number}", f"there is no {split} video {name}"))
                 for path in paths:
                     label = row["Emotion"].lower()
                     found.append(((split, name), Utterance(path, label, row["Speaker"], session=session, split=split)))
@@ -167,26 +172,6 @@ class Meld(CorpusReader):
                 if part.lower().startswith((split, f"output_repeated_splits_{split}")):
                     return split
         return ""
-
-    def _rows(self, sheet: Path) -> Iterator[tuple[int, dict[str, str]]]:
-        header, *rows = list(_csv_rows(sheet)) or [[]]
-        if missing := [column for column in self.columns if column not in header]:
-            raise UsageError(
-                f"{sheet} lacks the column {', '.join(missing)}; it has {', '.join(header) or 'no header'}."
-            )
-        for number, row in enumerate(rows, start=2):
-            if any(row):
-                yield number, dict(zip(header, [*row, *[""] * len(header)], strict=False))
-
-
-def _csv_rows(sheet: Path) -> Iterator[Sequence[str]]:
-    """Yield a sheet's rows; a character that is not UTF-8, as some transcripts have, is replaced."""
-    text = sheet.read_text(encoding="utf-8-sig", errors="replace")
-    first, _, _ = text.partition("\n")
-    # Where the comma stands in numbers, office programs write a semicolon between cells.
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
-        yield [cell.strip() for cell in row]
 
 
 def _xlsx_rows(sheet: Path) -> Iterator[Sequence[str]]:
