@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bserkit.likeness import Fingerprint, Likeness, likenesses
+from bserkit.meaning import meaning
 from bserkit.measuring import measure
 from bserkit.text import counted, markdown_table
 
@@ -234,10 +234,7 @@ def _alike(digests: Sequence[str], sounds: Mapping[str, dict[str, Any]], store: 
 @cache
 def _code() -> str:
     """Name the code that measures and compares, so that what another version kept is measured anew."""
-    whole = hashlib.sha256()
-    for name in ("measuring.py", "likeness.py"):
-        whole.update(Path(__file__).with_name(name).read_bytes())
-    return whole.hexdigest()[:12]
+    return meaning(measure, likenesses)[:12]
 
 
 def _kept_fingerprint(sound: Mapping[str, Any]) -> Fingerprint:

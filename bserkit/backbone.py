@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import SerializeAsAny
 
 from bserkit.component import Component, identity
-from bserkit.store import file_digest
+from bserkit.content import file_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ class FineTuned(Backbone):
 
     def recipe(self) -> dict[str, Any]:
         """Return what the backbone does beside its values."""
-        return {"base": identity(self.base) | {"parameters": self.base.recipe()}}
+        return {"base": identity(self.base, self.base.recipe())}
 
     def feature_size(self) -> int:
         """Return the backbone's own."""

@@ -369,7 +369,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
         )
     assert settings.data is not None  # noqa: S101
     assert settings.corpus is not None  # noqa: S101
-    settings.extraction.backbone.weights_digest()
+    settings.extraction.recipes()
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, settings.microphones, store, reporter)
     for one in checked.corpus.skipped:

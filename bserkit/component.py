@@ -7,17 +7,17 @@ value, pickles and can be sent to another process.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
+import os
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bserkit.content import content_name
 from bserkit.errors import UsageError, nearest
+from bserkit.meaning import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,8 @@ _TOKEN = re.compile(r'(?:[^,"]|"(?:[^"]|"")*")+')
 class Component(BaseModel):
     """One stage's recipe: a frozen pydantic model whose fields are its parameters.
 
-    A subclass sets ``name``, such as ``block-max``; its kind comes from the contract that it implements.
+    A subclass sets ``name``, such as ``block-max``; its kind comes from the contract that it implements. A parameter
+    that names a file has the type ``Path``, so that what is made with it is known by the file's content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -141,15 +142,71 @@ def build(cls: type[Component], spec: Spec) -> Component:
         raise UsageError(f"{cls.kind} {spec.name}: {problems}. Its parameters and defaults: {known}.") from None
 
 
-@cache
-def code_digest(component: type[Component]) -> str:
-    """Return the SHA-256 of the file that defines a component, so that features of other code are told apart."""
-    return hashlib.sha256(Path(inspect.getfile(component)).read_bytes()).hexdigest()
+def identity(component: Component, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a component does to numbers: its name, its parameters, its code and the versions of its libraries.
+
+    A parameter that names a file or a folder stands by the content, wherever that lies: one whose type is a ``Path``,
+    ``Path | None``, ``list[Path]`` and so on.
+
+    Args:
+        parameters: those that matter; by default all.
+
+    Raises:
+        UsageError: a parameter names a file that is not there or cannot be read.
+    """
+    code = code_of(type(component))
+    own = component.parameters
+    found = dict(own if parameters is None else parameters)
+    for name, info in type(component).model_fields.items():
+        if name in found and found[name] == own[name]:
+            where = f"{component.kind} {component.name}: {name}"
+            found[name] = _by_content(getattr(component, name), info.annotation, own[name], where)
+    return {"name": component.name, "parameters": found, "code": code.digest, "versions": dict(code.versions)}
 
 
-def identity(component: Component) -> dict[str, Any]:
-    """Return what a component does to numbers: its name, its parameters and its code."""
-    return {"name": component.name, "parameters": component.parameters, "code": code_digest(type(component))}
+def _by_content(value: object, annotation: object, plain: Any, where: str) -> Any:
+    """Return a parameter's plain value with each file in it replaced by its content."""
+    if isinstance(value, Component):
+        return identity(value)
+    if isinstance(value, BaseModel) and isinstance(plain, dict):
+        fields = type(value).model_fields
+        return {
+            name: _by_content(getattr(value, name), fields[name].annotation, one, f"{where}.{name}")
+            if name in fields
+            else one
+            for name, one in plain.items()
+        }
+    if isinstance(value, os.PathLike):
+        return _content(Path(value), where)
+    if isinstance(value, str):
+        # One that may be a path but need not: it is where there is such a file.
+        path = Path(value).expanduser()
+        return _content(path, where) if value and _has_path(annotation) and path.exists() else plain
+    if isinstance(value, dict):
+        return {str(name): _by_content(one, annotation, str(one), where) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        kept = plain if isinstance(plain, list) and isinstance(value, list | tuple) else map(str, value)
+        named = [_by_content(one, annotation, of, where) for one, of in zip(value, kept, strict=True)]
+        return sorted(named, key=str) if isinstance(value, set | frozenset) else named
+    return plain
+
+
+def _content(path: Path, where: str) -> str:
+    try:
+        there = path if path.exists() else path.expanduser()
+        # A pipe or a device has no content to be named by.
+        return content_name(there) if there.is_file() or there.is_dir() or not there.exists() else str(path)
+    except OSError as error:
+        raise UsageError(
+            f"{where}={path} cannot be read: {error.strerror}. A parameter that names a file or a folder counts by "
+            "what is in it; give the path of one that is there."
+        ) from None
+
+
+def _has_path(annotation: object) -> bool:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return issubclass(annotation, os.PathLike)
+    return any(map(_has_path, get_args(annotation)))
 
 
 def _explain(cls: type[Component], spec: Spec, problem: Any) -> str:

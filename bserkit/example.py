@@ -11,6 +11,7 @@ import numpy as np
 
 from bserkit.audio import read_stereo
 from bserkit.component import identity
+from bserkit.meaning import meaning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +68,8 @@ def channel_example(extraction: Extraction, checked: Checked, store: FeatureStor
     """
     index = next((index for index, one in enumerate(checked.facts) if one.stereo), 0)
     utterance = checked.corpus.utterances[index]
-    made_by = json.dumps([identity(one) for one in (*extraction.transforms, extraction.frontend)], sort_keys=True)
+    components = [identity(one) for one in (*extraction.transforms, extraction.frontend)]
+    made_by = json.dumps([*components, meaning(_spectrograms)], sort_keys=True)
     kind = f"spectrogram-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
     kept = store.facts(checked.digests[index], lambda: _spectrograms(extraction, utterance), kind)
     if not kept:

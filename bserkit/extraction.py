@@ -17,6 +17,7 @@ from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError
 from bserkit.frontend import SHAPES
 from bserkit.hardware import compute_whole_fp32, fastest_precision, memory_kept
+from bserkit.meaning import meaning
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +88,14 @@ class Extraction:
         """Return, by channel, everything that its features depend on beside the audio."""
         shared = {
             "frontend": identity(self.frontend),
-            "backbone": identity(self.backbone) | {"parameters": self.backbone.recipe()},
+            "backbone": identity(self.backbone, self.backbone.recipe()),
             "weights": self.backbone.weights_digest(),
             "device": self.device.partition(":")[0],
             "precision": self.precision,
             "torch": version("torch"),
             "torchaudio": version("torchaudio"),
+            "soundfile": version("soundfile"),
+            "extraction": meaning(prepared, _Network, _features, _one_by_one),
         }
         return {
             channel: {"channel": channel, "transform": identity(transform), **shared}

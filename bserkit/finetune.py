@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from bserkit.component import Component, identity
 from bserkit.errors import UsageError
+from bserkit.meaning import meaning
 from bserkit.speakers import speaker_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from bserkit.backbone import Backbone
     from bserkit.corpus import Utterance
@@ -129,7 +130,7 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """Return everything that the fine-tuned values depend on, items by content."""
         return self.extraction.recipes()[self.channel] | {
-            "finetune": identity(self.recipe) | {"training code": _training_code()},
+            "finetune": identity(self.recipe) | {"training": meaning("bserkit.training._learn", Training)},
             "fold": self.fold,
             "learned": [[item.digest, item.label] for item in self.learned],
             "held out": [[item.digest, item.label] for item in self.held_out],
@@ -192,11 +193,6 @@ def _hold_out(items: Sequence[Item], fold: str) -> tuple[list[Item], list[Item]]
         for held in (False, True)
     )
     return learned, held_out
-
-
-def _training_code() -> str:
-    """Name the code that learns by its content, without importing it."""
-    return hashlib.sha256(Path(__file__).with_name("training.py").read_bytes()).hexdigest()
 
 
 def improves(losses: Iterable[float]) -> list[bool]:

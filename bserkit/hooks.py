@@ -3,6 +3,11 @@
 A plugin is a module with functions of these names, marked with ``@hookimpl``. A single file in a folder given with
 ``--plugins-dir`` is one; so is an installed package with an entry point in the group ``bserkit``. The examples below
 are complete files.
+
+Features are kept under the name of what made them: a class's code, that of its bases and of every module that they
+import within their package or beside their file, without comments and docstrings; the versions of its distribution and
+of the libraries that it imports; and its parameters, with the content of each file that one of type ``Path`` names.
+Other data that moves numbers belongs into ``weights_digest``.
 """
 
 from __future__ import annotations

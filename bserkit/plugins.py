@@ -25,6 +25,8 @@ from bserkit.errors import UsageError, nearest
 from bserkit.finetune import FINETUNES, Sgd
 from bserkit.frontend import Frontend
 from bserkit.fusion import Fuser
+from bserkit.meaning import code_of
+from bserkit.modules import forget
 from bserkit.pooling import Pooler
 from bserkit.protocol import PROTOCOLS, Protocol
 
@@ -126,7 +128,11 @@ class Plugins:
             if len(specs) > 1:
                 raise UsageError(f"One {contract.kind} was expected, but {spec!r} names {len(specs)}.")
             spec = specs[0]
-        return cast("_Component", build(self.find(contract.kind, spec.name).component, spec))
+        found = self.find(contract.kind, spec.name)
+        if found.source.name != "built-in":
+            # Its identity is the code that was loaded, whatever becomes of the files later.
+            code_of(found.component)
+        return cast("_Component", build(found.component, spec))
 
     def source_of(self, component: Component) -> Source:
         """Return the plugin that a component came from."""
@@ -163,7 +169,11 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
                 raise UsageError(
                     f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files."
                 )
-            for path in sorted(folder.glob("[!_.]*.py")):
+            paths = sorted(folder.glob("[!_.]*.py"))
+            if any(_module_name(path) in sys.modules for path in paths):
+                # What an earlier loading of these files imported beside them is read anew, as they are.
+                forget(folder)
+            for path in paths:
                 loader.load_file(path)
     return Plugins(tuple(loader.registered), tuple(loader.sources), tuple(loader.failures))
 
@@ -255,9 +265,13 @@ def _problem(component: object, contract: type[Component]) -> str:
     return ""
 
 
-def _import_file(path: Path) -> ModuleType:
+def _module_name(path: Path) -> str:
     # The module is kept under a name of its own, so that its components can be pickled.
-    name = f"bserkit_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    return f"bserkit_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported")

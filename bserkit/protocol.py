@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from bserkit.component import Component
+from bserkit.content import file_digest
 from bserkit.errors import UsageError, nearest
 from bserkit.speakers import one_spelling, same_name, speaker_groups
-from bserkit.store import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bserkit.content import file_digest
 from bserkit.errors import BserkitError, UsageError
 from bserkit.finetune import Trained
-from bserkit.store import file_digest
 from bserkit.tracking import DIGEST_TAG, fetch_network, has_network, networks_of, read_artifact_text
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def changed_code(chosen: Sequence[Reused]) -> list[str]:
         for one in chosen
         for recipe in one.extraction.recipes().values()
         for stage in _STAGES
-        if recipe[stage]["code"] != one.network.identity[stage]["code"]
+        if any(recipe[stage][part] != one.network.identity[stage].get(part) for part in ("code", "versions"))
     }
     return sorted(found)
 

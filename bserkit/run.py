@@ -94,7 +94,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     """
     settings = with_data(settings, plugins, store, reporter)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
-    settings.extraction.backbone.weights_digest()
+    settings.extraction.recipes()
     settings.protocol.digest()
     prepared = prepare(settings, store, reporter)
     settings = with_whole_id(settings)

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -245,13 +244,6 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-@cache
-def file_digest(path: Path | str) -> str:
-    """Return a file's SHA-256."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _safetensors(features: np.ndarray | Rows, times: np.ndarray) -> Iterator[bytes]:

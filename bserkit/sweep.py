@@ -214,7 +214,7 @@ def sweep(
     planned = _with_data(planned, plugins, store, reporter)
     # Weights that cannot be had are found out before any audio is read.
     for one in planned:
-        one.settings.extraction.backbone.weights_digest()
+        one.settings.extraction.recipes()
     ready = _ready(planned, plugins, store, reporter)
     first = ready[0]
     show_corpus(reporter.console, first.combination.settings, first.prepared)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from bserkit import Backbone, BserkitError, UsageError, hookimpl
-from bserkit.store import file_digest
+from bserkit.content import file_digest
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from bserkit import BserkitError, Component, Pooler, UsageError
 from bserkit.backbone import Backbone
 from bserkit.builtin.classifiers import PcaSvm
 from bserkit.classifier import Classifier
-from bserkit.component import Spec, build, code_digest, parse_specs, read_specs
+from bserkit.component import Spec, build, parse_specs, read_specs
 from bserkit.corpus import CorpusReader
 from bserkit.frontend import Frontend
 from bserkit.plugins import load_plugins
@@ -250,8 +250,3 @@ def test_a_weights_path_means_the_same_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     backbone = PLUGINS.make(Backbone, "alexnet:weights=net.pth")
     assert backbone.parameters["weights"] == str(tmp_path / "net.pth")
-
-
-def test_code_is_named_by_the_file_that_defines_the_component():
-    assert code_digest(Sample) == code_digest(Needy)
-    assert code_digest(Sample) != code_digest(PLUGINS.find("pooler", "block-max").component)

@@ -15,6 +15,7 @@ from bserkit.config import resolve
 from bserkit.corpus import Corpus, Utterance
 from bserkit.errors import BserkitError, UsageError
 from bserkit.experiment import Checked
+from bserkit.meaning import Code
 from bserkit.options import given_settings
 from bserkit.plugins import load_plugins
 from bserkit.protocol import Fold
@@ -193,7 +194,7 @@ def test_what_was_done_before_is_known_by_all_that_its_numbers_depend_on(monkeyp
         "label": digest(corpus=checked(label="sad")),
         "folds": digest(split=folds(1, 0)),
     }
-    monkeypatch.setattr("bserkit.component.code_digest", lambda component: "changed")
+    monkeypatch.setattr("bserkit.component.code_of", lambda component: Code("changed", {}))
     others["code"] = digest()
     monkeypatch.undo()
     monkeypatch.setattr("bserkit.run.version", lambda library: "changed")
