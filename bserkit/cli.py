@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,13 @@ class _Commands(click.Group):
     """Turns failures into one paragraph and an exit code: 1 a run failed, 2 wrong usage."""
 
     command_class = _Command
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # What a console cannot show, such as ± on one of ASCII alone, becomes a question mark.
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return super().main(*args, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)

@@ -214,6 +214,8 @@ def _store() -> Iterator[MlflowClient]:
         warnings.simplefilter("ignore")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # Of a server's runs it would print the addresses among our results.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import logging
 
         import mlflow
