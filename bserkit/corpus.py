@@ -6,8 +6,9 @@ import hashlib
 from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import total_ordering
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bserkit.component import Component
 from bserkit.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 AUDIO_SUFFIXES = SOUND_SUFFIXES | CONTAINER_SUFFIXES
 
 
-@dataclass(frozen=True, order=True)
+@total_ordering
+@dataclass(frozen=True)
 class Utterance:
-    """One labelled stretch of speech.
+    """One labelled stretch of speech. Utterances are ordered by file, then by where they begin, a whole file first.
 
     Attributes:
         path: the audio file.
@@ -44,6 +46,14 @@ class Utterance:
     session: str = ""
     split: str = ""
     microphones: tuple[int, int] | None = field(default=None, compare=False)
+
+    def __lt__(self, other: Utterance) -> bool:
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[Any, ...]:
+        # A file's end is no number of seconds.
+        path = self.path.as_posix()
+        return path, self.start, self.end or 0.0, self.label, self.speaker, self.session, self.split
 
     def item(self, root: Path) -> str:
         """Name the utterance independently of the machine: its path below ``root`` and its stretch, if it has one."""
@@ -140,8 +150,7 @@ def read_corpus(root: Path, reader: CorpusReader) -> Corpus:
         raise UsageError(
             f"The reader {reader.name} found no utterance in {root}. {why or 'There is no audio file in it.'}"
         )
-    utterances = tuple(sorted(table.utterances, key=lambda one: (one.path.as_posix(), one.start, one.end or 0.0)))
-    return Corpus(root, reader, utterances, tuple(table.skipped))
+    return Corpus(root, reader, tuple(sorted(table.utterances)), tuple(table.skipped))
 
 
 def find_reader(root: Path, readers: Iterable[CorpusReader]) -> CorpusReader:

@@ -548,3 +548,9 @@ def test_a_corpus_counts_its_labels_and_speakers():
     assert corpus.speakers == ("s1", "s2")
     assert corpus.count() == {("s2", "joy"): 2, ("s1", "fear"): 1}
     assert corpus.skipped == (Skipped("x", "y"),)
+
+
+def test_utterances_sort_with_and_without_an_end():
+    stretches = [(0.0, None), (0.0, 1.0), (1.0, None), (1.0, 2.0)]
+    made = sorted(Utterance(Path("a"), "joy", "s1", *one) for one in stretches[::-1])
+    assert [(one.start, one.end) for one in made] == stretches

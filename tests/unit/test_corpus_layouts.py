@@ -307,6 +307,18 @@ def test_an_audformat_database_gives_labels_stretches_speakers_and_splits(tmp_pa
     assert reasons(corpus) == {"wav/1.wav#0-1": "emotion.train gives it no emotion"}
 
 
+def test_a_file_labelled_twice_is_read_in_segments(tmp_path, database):
+    audformat, made = pytest.importorskip("audformat"), database(tmp_path)
+    made["whole"] = audformat.Table(audformat.filewise_index(["wav/0.wav", "wav/1.wav"]))
+    made["whole"]["emotion"] = audformat.Column(scheme_id="emotion")
+    made["whole"]["emotion"].set(["joy", "fear"])
+    made.save(str(tmp_path), storage_format="csv")
+    corpus = read(tmp_path, "audformat")
+    assert corpus.items[:4] == ["wav/0.wav#0-1.5", "wav/0.wav#1.5-2", "wav/1.wav", "wav/2.wav"]
+    assert "its segments are read; --corpus audformat:table=" in reasons(corpus)["wav/0.wav"]
+    assert read(tmp_path, "audformat:table=whole").items == ["wav/0.wav", "wav/1.wav"]
+
+
 def test_an_audformat_database_is_read_by_table_column_and_without_speakers(tmp_path, database):
     database(tmp_path)
     (tmp_path / "wav" / "5.wav").unlink()

@@ -21,7 +21,8 @@ class Audformat(CorpusReader):
     """A database in audformat: ``db.yaml``, tables and media, as ``audb.load_to`` writes it.
 
     The format is audEERING's. Labels, speakers and splits are found as audformat finds them: by scheme, by a column's
-    name, or by a scheme's labels, in tables of files and of segments. A table's split (train, dev, test) is that of its
+    name, or by a scheme's labels, in tables of files and of segments. A file that is labelled both as a whole and in
+    segments is read in segments, so that no sound is there twice. A table's split (train, dev, test) is that of its
     utterances. Needs ``bserkit[audformat]``. Tables are read from csv and parquet files; a pickle could run code and is
     never opened.
     """
@@ -81,6 +82,11 @@ class Audformat(CorpusReader):
                     skipped.append(Skipped(utterance.item(root), "there is no such file"))
                 else:
                     kept[file, start, end] = utterance if utterance.split else first
+        cut = {file for file, *stretch in kept if stretch != [0.0, None]}
+        for file in sorted(cut & {file for file, *stretch in kept if stretch == [0.0, None]}):
+            whole = kept.pop((file, 0.0, None)).item(root)
+            ways_out = " or ".join(f"audformat:table={table}" for table in tables)
+            skipped.append(Skipped(whole, f"its segments are read; --corpus {ways_out} reads one table alone"))
         return CorpusTable(sorted(kept.values()), skipped)
 
     def _tables(self, database: Any) -> list[str]:
