@@ -45,6 +45,7 @@ class Code:
     versions: Mapping[str, str]
 
 
+@cache
 def meaning(*roots: Callable[..., Any] | str) -> str:
     """Return the SHA-256 of functions and classes of this package and of all in it that they use.
 
@@ -154,7 +155,12 @@ class _Walk:
         if tree is None:
             self._add(place.label, content)
             return
-        reading = read(tree.body, docstrings=b"__doc__" in content or b"getdoc" in content)
+        try:
+            reading = read(tree.body, docstrings=b"__doc__" in content or b"getdoc" in content)
+        except RecursionError:
+            # Written by a machine, too deep to be followed.
+            self._add(place.label, content)
+            return
         self._add(place.label, " ".join(reading.words).encode())
         for one in reading.imports:
             self._import(one, place)

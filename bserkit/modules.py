@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -135,19 +136,25 @@ def _place_of_spec(name: str, spec: ModuleSpec) -> Place | None:
 def distribution_of(top: str, place: Place) -> tuple[str, str] | None:
     """Return name and version of the distribution that a top-level package belongs to, or None where it is in none."""
     try:
-        found = importlib.metadata.distribution(_DISTRIBUTIONS.get(top, top))
-        return found.name, found.version
+        return _described(importlib.metadata.distribution(_DISTRIBUTIONS.get(top, top)))
     except (importlib.metadata.PackageNotFoundError, ValueError):
         pass
     for entry in importlib.metadata.entry_points(group=PROJECT):
         if _top(entry.value.partition(":")[0]) == top and entry.dist:
-            return entry.dist.name, entry.dist.version
+            return _described(entry.dist)
     folders = [Path(folder).parent for folder in place.folders] or ([place.file.parent] if place.file else [])
     return next((one for folder in folders if (one := _around(top, folder, _changed(folder)))), None)
 
 
 def _top(module: str) -> str:
     return module.partition(".")[0]
+
+
+def _described(one: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Return a distribution's name and version without parsing the pages of description that may follow them."""
+    head, _, _ = (one.read_text("METADATA") or one.read_text("PKG-INFO") or "").partition("\n\n")
+    found = dict(re.findall(r"^(Name|Version): *(.*?)\s*$", head, flags=re.MULTILINE))
+    return found.get("Name", "unknown"), found.get("Version", "unknown")
 
 
 def _changed(folder: Path) -> int:
@@ -162,7 +169,7 @@ def _around(top: str, folder: Path, changed: int) -> tuple[str, str] | None:
             named = (one.read_text("top_level.txt") or "").split()
             files = "\n" + (one.read_text("RECORD") or "")
             if top in named or f"\n{top}/" in files or f"\n{top}.py," in files:
-                return one.name, one.version
+                return _described(one)
         except (OSError, TypeError, KeyError, ValueError):
             # Left-overs of a broken installation.
             continue

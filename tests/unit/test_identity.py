@@ -146,6 +146,12 @@ def test_a_helper_that_is_missing_or_no_python_counts(site):
     assert len({one.digest for one in found}) == 3
 
 
+def test_code_that_nests_too_deep_counts_by_its_bytes(site):
+    nets = NETS.replace("def pool", "def more(self):\n        from . import deep\n\n    def pool")
+    files = PACKAGE | {"nets": nets, "deep": f"X = {'1 + ' * 3000}1\n"}
+    assert differs(site, files, deep=files["deep"] + "# Even a comment.\n")
+
+
 def test_compiled_helpers_count_by_their_bytes(site):
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
     nets = NETS.replace("def pool", "def more(self):\n        from . import fast\n\n    def pool")
@@ -451,6 +457,7 @@ def edited(monkeypatch):
     def clear():
         meaning._own_source.cache_clear()
         code_of.cache_clear()
+        meaning.meaning.cache_clear()
 
     def edit(module, old, new):
         def content(place):
