@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field
-from functools import total_ordering
+from dataclasses import dataclass, field, replace
+from functools import cache, total_ordering
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bserkit.component import Component
 from bserkit.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
 from bserkit.errors import UsageError
+from bserkit.text import counted, printable
+from bserkit.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 #: File endings that are looked for; what a file holds is found out by reading it.
 AUDIO_SUFFIXES = SOUND_SUFFIXES | CONTAINER_SUFFIXES
+#: What is said of a stretch of speech.
+_SAID = ("label", "speaker", "session", "split")
+#: The share of files that fit a reader from which on it is worth a hint.
+_CLOSE = 0.2
 
 
 @total_ordering
@@ -27,7 +35,7 @@ class Utterance:
     """One labelled stretch of speech. Utterances are ordered by file, then by where they begin, a whole file first.
 
     Attributes:
-        path: the audio file.
+        path: the audio file, as the corpus names it: links are not resolved.
         label: the emotion, a word.
         speaker: who speaks; empty where that is not known.
         start: where it begins, seconds.
@@ -51,16 +59,20 @@ class Utterance:
         return self._order() < other._order()
 
     def _order(self) -> tuple[Any, ...]:
-        # A file's end is no number of seconds.
-        path = self.path.as_posix()
+        # A file's end is no number of seconds; file systems differ in the Unicode form of names.
+        path = unicodedata.normalize("NFC", self.path.as_posix())
         return path, self.start, self.end or 0.0, self.label, self.speaker, self.session, self.split
 
     def item(self, root: Path) -> str:
-        """Name the utterance independently of the machine: its path below ``root`` and its stretch, if it has one."""
+        """Name the utterance independently of the machine: its path below ``root`` and its stretch, if it has one.
+
+        The name is in Unicode's composed form (NFC), whatever the file system's, and of printable characters.
+        """
         path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
+        name = printable(path.as_posix())
         if self.start == 0 and self.end is None:
-            return path.as_posix()
-        return f"{path.as_posix()}#{self.start:.10g}-{'' if self.end is None else format(self.end, '.10g')}"
+            return name
+        return f"{name}#{self.start:.10g}-{'' if self.end is None else format(self.end, '.10g')}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,10 @@ class CorpusReader(Component):
     def recognises(self, root: Path) -> bool:
         """Say whether ``root`` is clearly of this layout; asked when the user names no reader."""
         return False
+
+    def matches(self, root: Path) -> tuple[int, int]:
+        """Count the files below ``root`` that are of this layout, and all that could be; for a hint where none fits."""
+        return 0, 0
 
     @abstractmethod
     def read(self, root: Path) -> CorpusTable:
@@ -138,19 +154,89 @@ class Corpus:
 def read_corpus(root: Path, reader: CorpusReader) -> Corpus:
     """Read a corpus, putting its utterances into one order whatever order the file system gives.
 
+    Labels, speakers, sessions and splits that differ in Unicode form or in blanks alone are one. A recording that two
+    paths lead to is used once. What a walk through the corpus's folder could not follow is listed as left out.
+
     Raises:
-        UsageError: there is nothing at ``root``, or nothing that the reader can use.
+        UsageError: there is nothing at ``root``, or nothing that the reader can use; or one stretch of one file has two
+            labels, speakers, sessions or splits.
     """
     if not root.exists():
         raise UsageError(f"There is no corpus at {root}: no such file or folder.")
     root = root.resolve()
+    base = root if root.is_dir() else root.parent
     table = reader.read(root)
+    real_path = _real_path()
+    # The file itself comes before links to it.
+    found = sorted(table.utterances, key=lambda one: (real_path(one.path) != str(one.path), one))
+    table = distinct(((one.item(base), one) for one in found), table.skipped)
+    skipped = list(table.skipped)
+    if root.is_dir():
+        listed = {one.item for one in skipped}
+        unread = (Skipped(printable(path.relative_to(root).as_posix()), why) for path, why in walk(root).unread.items())
+        skipped += [one for one in unread if one.item not in listed]
     if not table.utterances:
-        why = "; ".join(f"{skipped.item}: {skipped.reason}" for skipped in table.skipped[:3])
+        why = "; ".join(f"{one.item}: {one.reason}" for one in skipped[:3])
         raise UsageError(
             f"The reader {reader.name} found no utterance in {root}. {why or 'There is no audio file in it.'}"
         )
-    return Corpus(root, reader, tuple(sorted(table.utterances)), tuple(table.skipped))
+    corpus = Corpus(root, reader, tuple(sorted(table.utterances)), tuple(skipped))
+    if again := [item for item, times in Counter(corpus.items).items() if times > 1]:
+        raise UsageError(
+            f"{counted(len(again), 'name')} in {root} stand for several files each, such as {again[0]}: they differ in "
+            "Unicode form alone, or in characters that cannot be shown. Rename these files."
+        )
+    return corpus
+
+
+def distinct(found: Iterable[tuple[str, Utterance]], skipped: Iterable[Skipped] = ()) -> CorpusTable:
+    """Keep each stretch of each file once; what says the same again is listed as skipped.
+
+    Args:
+        found: utterances, each with the place that speaks of it, such as ``line 7``.
+        skipped: what was left out before.
+
+    Raises:
+        UsageError: two places say different things of a stretch; both are named.
+    """
+    real_path = _real_path()
+    kept: dict[tuple[str, float, float | None], tuple[str, Utterance]] = {}
+    again: list[Skipped] = []
+    clashes: list[str] = []
+    for place, given in found:
+        one = replace(
+            given,
+            label=_one_form(given.label),
+            speaker=_one_form(given.speaker),
+            session=_one_form(given.session),
+            split=_one_form(given.split),
+        )
+        first, other = kept.setdefault((real_path(one.path), one.start, one.end), (place, one))
+        if differ := [name for name in _SAID if getattr(one, name) != getattr(other, name)]:
+            said = ", ".join(f"{name} {getattr(other, name)!r} and {getattr(one, name)!r}" for name in differ)
+            clashes.append(
+                f"{first} and {place} are the same recording, {printable(one.path.name)}, but differ: {said}"
+            )
+        elif other is not one:
+            again.append(Skipped(place, f"it is the same recording as {first}, which is used"))
+    if clashes:
+        more = f" So do {counted(len(clashes) - 1, 'more pair')}." if len(clashes) > 1 else ""
+        raise UsageError(f"{clashes[0]}.{more} Leave one of each pair in the corpus; nothing is learned from both.")
+    return CorpusTable([one for _, one in kept.values()], [*skipped, *again])
+
+
+def _one_form(name: str) -> str:
+    return printable(" ".join(name.split()))
+
+
+def _real_path() -> Callable[[Path], str]:
+    """Return a function of a path that gives it without links, and asks the file system once a folder."""
+    real_folder = cache(os.path.realpath)
+
+    def real_path(path: Path) -> str:
+        return os.path.realpath(path) if path.is_symlink() else os.path.join(real_folder(path.parent), path.name)  # noqa: PTH118
+
+    return real_path
 
 
 def find_reader(root: Path, readers: Iterable[CorpusReader]) -> CorpusReader:
@@ -168,17 +254,19 @@ def find_reader(root: Path, readers: Iterable[CorpusReader]) -> CorpusReader:
     names = ", ".join(reader.name for reader in (found or readers))
     if found:
         raise UsageError(f"{root} could be read in several ways: {names}. Choose one with --corpus NAME.")
+    counts = {reader.name: reader.matches(root.resolve()) for reader in readers}
+    close = sorted((-fit, name, of) for name, (fit, of) in counts.items() if fit and fit >= _CLOSE * of)
+    hint = "".join(
+        f" {name} would read {-fit} of {of} files: choose it with --corpus {name}." for fit, name, of in close
+    )
     raise UsageError(
-        f"No reader recognises the layout of {root}. Choose one with --corpus NAME ({names}); for a folder a class, "
-        "--corpus 'folders:speaker=REGEX', where REGEX finds the speaker in a file's path; "
+        f"No reader recognises the layout of {root}.{hint} Choose one with --corpus NAME ({names}); for a folder a "
+        "class, --corpus 'folders:speaker=REGEX', where REGEX finds the speaker in a file's path; "
         "for anything else write a csv manifest with the columns path, label, speaker."
     )
 
 
 def audio_files(root: Path) -> list[Path]:
-    """Return every audio file below a folder, by name; hidden files, such as a file system's own, are left out."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """Return every audio file below a folder, by path; ``walk`` says what of links and what is hidden."""
+    endings = tuple(AUDIO_SUFFIXES)
+    return [Path(name) for name in walk(root).files if name.lower().endswith(endings)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,3 +41,22 @@ def counted(number: int, noun: str) -> str:
     ('1 fold', '6 folds')
     """
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def printable(name: str) -> str:
+    r"""Return a file's name in one Unicode form (NFC), what cannot be printed or is no UTF-8 being escaped.
+
+    >>> print(printable("wav/two\nlines"))
+    wav/two\nlines
+    >>> printable("cole\u0300re") == "col\u00e8re"
+    True
+    """
+    return "".join(map(_escaped, unicodedata.normalize("NFC", name)))
+
+
+def _escaped(character: str) -> str:
+    # Python stands a byte of a file's name that is not UTF-8 for by one of these.
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    control = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+    return character.encode("unicode_escape").decode("ascii") if control else character

@@ -1,4 +1,6 @@
+import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -484,6 +486,139 @@ def test_hidden_files_and_other_files_are_no_audio(tmp_path):
     (tmp_path / "joy" / "notes.txt").write_text("no audio")
     (tmp_path / "joy" / "folder.wav").mkdir()
     assert [path.name for path in audio_files(tmp_path)] == ["1.wav"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".Trash-1000/files", ".ipynb_checkpoints", ".git/annex/objects", "__MACOSX", "@eaDir", "System Volume Information",
+     "$RECYCLE.BIN", "lost+found", ".AppleDouble", "joy/@eaDir", "joy/.ipynb_checkpoints"],
+)  # fmt: skip
+def test_hidden_and_system_folders_are_passed_over(tmp_path, name):
+    hidden = tmp_path / ".corpora" / "mine"
+    corpus = read(tree(hidden, "joy/s1.wav", "fear/s1.wav", f"{name}/s2.wav"), "folders")
+    assert rows(corpus) == [("fear/s1.wav", "fear", ""), ("joy/s1.wav", "joy", "")]
+    assert corpus.skipped == ()
+
+
+def linked(tmp_path, **links):
+    for name, target in links.items():
+        place = tmp_path / "corpus" / name.replace("__", "/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+    return tmp_path / "corpus"
+
+
+def test_folders_that_are_links_are_entered(tmp_path):
+    store = tree(tmp_path / "store", "joy/s1.wav", "deep/fear/s1.wav")
+    root = tree(linked(tmp_path, joy=store / "joy", fear=store / "deep" / "fear"), "anger/s1.wav")
+    assert rows(read(root, "folders")) == [
+        ("anger/s1.wav", "anger", ""), ("fear/s1.wav", "fear", ""), ("joy/s1.wav", "joy", "")
+    ]  # fmt: skip
+
+
+def test_links_to_folders_above_are_no_loop(tmp_path):
+    root = tree(linked(tmp_path, joy__loop="..", joy__self=".", fear__up="../.."), "joy/1.wav", "fear/2.wav")
+    corpus = read(root, "folders")
+    assert corpus.items == ["fear/2.wav", "joy/1.wav"]
+    assert reasons(corpus) == dict.fromkeys(["fear/up", "joy/loop", "joy/self"], "it links to a folder that it lies in")
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    root = tree(tmp_path / "corpus", *(f"f{n}/dis-f{n}-b1.wav" for n in range(1, 9)))
+    for one in range(1, 9):
+        for other in range(1, 9):
+            (root / f"f{one}" / f"to{other}").symlink_to(f"../f{other}")
+    corpus = read(root, "emovo")
+    assert corpus.items == [f"f{n}/dis-f{n}-b1.wav" for n in range(1, 9)]
+
+
+def test_links_to_nothing_are_listed_with_the_reason(tmp_path):
+    links = {"joy__a.wav": "../none.wav", "fear": "/none/fear", "joy__b.wav": "../.git/annex/objects/x/y/z.wav"}
+    corpus = read(tree(linked(tmp_path, **links), "joy/1.wav"), "folders")
+    assert corpus.items == ["joy/1.wav"]
+    assert reasons(corpus) == {
+        "fear": "it links to /none/fear, which is not there",
+        "joy/a.wav": "it links to ../none.wav, which is not there",
+        "joy/b.wav": "its content is not here; git annex get fetches it",
+    }
+
+
+def test_a_file_whose_content_an_annex_holds_is_read(tmp_path):
+    root = linked(tmp_path, **{"joy__a.wav": "../.git/annex/objects/x/SHA256-1.wav"})
+    corpus = read(tree(root, ".git/annex/objects/x/SHA256-1.wav"), "folders")
+    assert corpus.items == ["joy/a.wav"]
+
+
+def test_a_folder_that_cannot_be_read_is_listed(tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def refuse(name):
+        if str(name).endswith("fear"):
+            raise PermissionError(13, "Permission denied")
+        return scan(name)
+
+    tree(tmp_path, "joy/1.wav", "fear/2.wav")
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert reasons(read(tmp_path, "folders")) == {"fear": "the folder cannot be read: Permission denied"}
+
+
+def test_a_recording_under_two_labels_is_refused(tmp_path):
+    store = tree(tmp_path / "store", "s1.wav", "s2.wav")
+    with pytest.raises(UsageError) as caught:
+        read(linked(tmp_path, fear=store, joy=store), "folders")
+    assert (
+        "fear/s1.wav and joy/s1.wav are the same recording, s1.wav, but differ: label 'fear' and 'joy'. "
+        "So do 1 more pair." in str(caught.value)
+    )
+
+
+def test_a_recording_with_two_paths_is_used_once(tmp_path):
+    root = tree(linked(tmp_path, joy__again="take", **{"joy__0.wav": "take/1.wav"}), "joy/take/1.wav")
+    corpus = read(root, "folders")
+    assert corpus.items == ["joy/take/1.wav"]
+    assert set(reasons(corpus)) == {"joy/0.wav", "joy/again/1.wav"}
+    assert set(reasons(corpus).values()) == {"it is the same recording as joy/take/1.wav, which is used"}
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "zo\u00e9") for form in ("NFC", "NFD"))
+
+
+def test_names_of_two_unicode_forms_are_one(tmp_path):
+    names = [f"{form}/{form}_{n}.wav" for n, form in enumerate((COMPOSED, DECOMPOSED))]
+    corpus = read(tree(tmp_path, *names), "folders:speaker=/([^/]+)_")
+    assert rows(corpus) == [(f"{COMPOSED}/{COMPOSED}_{n}.wav", COMPOSED, COMPOSED) for n in (0, 1)]
+    assert all(one.path.is_file() for one in corpus.utterances)
+
+
+def test_blanks_in_labels_and_speakers_count_as_one():
+    corpus = corpus_of(Utterance(Path("a"), " very  sad", "s\t1"), Utterance(Path("b"), "very sad ", "s 1"))
+    assert (corpus.labels, corpus.speakers) == (("very sad",), ("s 1",))
+
+
+def test_files_whose_names_look_alike_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"1 name in .* stand for several files each, such as joy/zo\u00e9\.wav"):
+        read(tree(tmp_path, f"joy/{COMPOSED}.wav", f"joy/{DECOMPOSED}.wav"), "folders")
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path):
+    tree(tmp_path, "joy\x1b/two\nlines.wav")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/joy\x1b/caf\xe9.wav")).touch()
+    corpus = read(tmp_path, "folders")
+    assert rows(corpus) == [
+        (r"joy\x1b/caf\xe9.wav", r"joy\x1b", ""), (r"joy\x1b/two\nlines.wav", r"joy\x1b", "")
+    ]  # fmt: skip
+    assert all(one.path.is_file() for one in corpus.utterances)
+
+
+def test_a_reader_that_fits_many_files_is_named(tmp_path):
+    names = [
+        *(f"{speaker}_{word}_angry.wav" for word in ("a", "b", "c", "d") for speaker in ("OAF", "YAF")),
+        "a.wav",
+        "b.wav",
+        "c.wav",
+    ]
+    with pytest.raises(UsageError, match=r"tess would read 8 of 11 files: choose it with --corpus tess\."):
+        find_reader(tree(tmp_path, *names), READERS)
 
 
 def test_a_corpus_is_read_alike_through_a_link_and_a_relative_path(tmp_path, monkeypatch):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
+from bserkit.walk import walk
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
-    from pathlib import Path
 
 #: Endings of files that may hold less than was recorded come after these.
 _LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff", ".au", ".w64", ".caf"})
@@ -23,6 +25,12 @@ def folder(root: Path, reader: CorpusReader) -> Path:
     if not root.is_dir():
         raise UsageError(f"The reader {reader.name} reads a folder; {root} is none.")
     return root
+
+
+def files_like(root: Path, pattern: str) -> list[Path]:
+    """Return the files whose path below ``root`` is what a regular expression says, in the order of their paths."""
+    start = re.escape(str(root).rstrip("/")) + "/"
+    return [Path(name) for name in walk(root).files if re.fullmatch(start + pattern, name, re.DOTALL)]
 
 
 def once(root: Path, found: Iterable[tuple[Hashable, Utterance]], skipped: Iterable[Skipped]) -> CorpusTable:

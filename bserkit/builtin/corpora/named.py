@@ -30,6 +30,12 @@ class _NamedFiles(CorpusReader):
         paths = audio_files(root) if root.is_dir() else []
         return bool(paths) and sum(bool(self._match(path)) for path in paths) >= 0.9 * len(paths)
 
+    def matches(self, root: Path) -> tuple[int, int]:
+        """Count the audio files below ``root`` that would be read, and all of them."""
+        paths = audio_files(root) if root.is_dir() else []
+        found = ((path, self._match(path)) for path in paths)
+        return sum(bool(match and not self._objection(path, match)) for path, match in found), len(paths)
+
     def read(self, root: Path) -> CorpusTable:
         """Find every file named by the scheme; others, and copies of a take, are listed as skipped."""
         found: list[tuple[Hashable, Utterance]] = []

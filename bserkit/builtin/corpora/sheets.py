@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import BadZipFile
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, audio_files
-from bserkit.builtin.corpora.common import folder, once
+from bserkit.builtin.corpora.common import files_like, folder, once
 from bserkit.table_file import read_cells, read_table
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Baum1s(CorpusReader):
         return ""
 
     def _sheets(self, root: Path) -> list[Path]:
-        found = [*root.glob("Annotations_BAUM1s.*"), *root.glob("*/Annotations_BAUM1s.*")]
-        return sorted(path for path in found if path.suffix.lower() in {".xlsx", ".csv"})
+        return files_like(root, r"(?:[^/]*/)?Annotations_BAUM1s\.(?i:xlsx|csv)")
 
     def _states(self, sheet: Path) -> dict[str, tuple[str, str]]:
         """Return each clip's state as a word and as a code."""
@@ -162,7 +161,7 @@ class Meld(CorpusReader):
         return once(root, found, skipped)
 
     def _sheets(self, root: Path) -> dict[str, Path]:
-        found = {split: sorted(root.rglob(f"{split}_sent_emo.csv")) for split in self.splits}
+        found = {split: files_like(root, rf"(?:.*/)?{split}_sent_emo\.csv") for split in self.splits}
         return {split: paths[0] for split, paths in found.items() if paths}
 
     def _split(self, path: Path, root: Path) -> str:
