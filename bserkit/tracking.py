@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import sys
 import tempfile
 import time
 import warnings
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.errors import BserkitError, UsageError, is_interrupt, nearest
+from bserkit.moving import follow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -226,6 +228,7 @@ def _store() -> Iterator[MlflowClient]:
         try:
             if uri.startswith("sqlite:///"):
                 _make_database(Path(uri.removeprefix("sqlite:///")))
+            _follow_folder()
             yield mlflow.MlflowClient(uri)
         except BserkitError:
             raise
@@ -236,6 +239,18 @@ def _store() -> Iterator[MlflowClient]:
                 f"The tracking store {uri} cannot be used: {first}. Mend or move it away, or name another with "
                 "MLFLOW_TRACKING_URI."
             ) from error
+
+
+def _follow_folder() -> None:
+    """Have the local store's database follow the folder that it lies in, saying so once; never a store of the user's.
+
+    Its experiments and runs name the places of their files in full, those of the folder in which they were made.
+    """
+    database = (LOCAL_FOLDER / "mlflow.db").resolve()
+    if os.environ.get("MLFLOW_TRACKING_URI") or not database.exists():
+        return
+    if before := follow(database):
+        print(f"The runs in {before} were moved or copied to {database.parent}: their files follow.", file=sys.stderr)
 
 
 def _create(
@@ -521,7 +536,6 @@ def _kept(run: Run, experiment: str) -> KeptRun:
 
 def ui_command(port: int) -> list[str]:
     """Return the command that serves the MLflow UI on the same store, for this machine alone."""
-    import sys
-
+    _follow_folder()
     arguments = ["--backend-store-uri", tracking_uri(), "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-m", "mlflow", "ui", *arguments]
