@@ -35,7 +35,7 @@ class Measured:
         level_db: root mean square of both channels, dB of full scale.
         side_to_mid_db: energy of L - R over that of L + R, dB; minus infinity where left equals right.
         right_to_left_db: energy of the right channel over that of the left, dB.
-        delay_ms: how much later the right channel is than the left; not a number where they are equal.
+        delay_ms: how much later the right channel is than the left; not a number where they are equal or one is silent.
         digest: the samples by content, whatever file format holds them.
     """
 

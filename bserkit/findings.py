@@ -269,8 +269,12 @@ def _confounds(audit: Audit) -> Iterator[str]:
 def _explained(audit: Audit) -> Iterator[str]:
     values = {"level": [one.level_db for one in audit.measured]}
     if audit.needs_stereo:
-        values["balance of right and left"] = [one.right_to_left_db for one in audit.measured]
-        values["inter-channel delay"] = [one.delay_ms for one in audit.measured]
+        # A channel that recorded nothing has neither; that is a finding of its own.
+        both = [
+            (math.nan, math.nan) if one.facts.silent else (one.right_to_left_db, one.delay_ms) for one in audit.measured
+        ]
+        values["balance of right and left"] = [balance for balance, _ in both]
+        values["inter-channel delay"] = [delay for _, delay in both]
     speakers = [one.speaker for one in audit.measured]
     groups = {"label": [one.label for one in audit.measured]}
     # Unknown speakers are no group.

@@ -172,6 +172,15 @@ def test_a_silent_channel_is_told_by_speaker_and_label():
     assert said.startswith("the right channel is silent in 16 recordings (s2 12, s3 mad 4): ")
 
 
+def test_a_silent_channel_explains_no_delay_or_balance():
+    found = audit([(who, label, RIGHT_DEAD if who == "s2" else facts) for who, label, facts in balanced()])
+    measured = tuple(
+        replace(one, right_to_left_db=-70.0, delay_ms=-2.0) if one.facts.silent else one for one in found.measured
+    )
+    (said,) = replace(found, measured=measured).findings
+    assert "is silent" in said.text
+
+
 def test_the_most_serious_finding_comes_first_and_is_told():
     rows = [(who, label, EQUAL if (who, label) == ("s1", "mad") else facts) for who, label, facts in balanced(takes=8)]
     rows += [("s0", "sad", STEREO)] * 4
