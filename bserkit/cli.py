@@ -16,6 +16,7 @@ import click
 
 from bserkit.errors import BserkitError, is_interrupt
 from bserkit.options import (
+    CORPUS_HELP,
     cache_option,
     component_option,
     feature_options,
@@ -392,7 +393,7 @@ def extract(data: str, out: Path, **given: Any) -> None:
 
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear.")
+@component_option("--corpus", "corpus", CORPUS_HELP)
 @microphones_option
 @click.option(
     "--out",
