@@ -7,7 +7,7 @@ The names below are what a plugin needs. The package reads in the data's order: 
 
 from bserkit.backbone import Backbone
 from bserkit.channels import ChannelTransform
-from bserkit.classifier import Classifier, class_scores, fit_classifier, fit_joined, joined
+from bserkit.classifier import Classifier, chosen, class_scores, fit_classifier, fit_joined, joined, search_notes
 from bserkit.component import Component
 from bserkit.corpus import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
 from bserkit.errors import BserkitError, UsageError
@@ -37,6 +37,7 @@ __all__ = [
     "Utterance",
     "Views",
     "audio_files",
+    "chosen",
     "class_scores",
     "fit_classifier",
     "fit_joined",
@@ -44,6 +45,7 @@ __all__ = [
     "joined",
     "one_spelling",
     "same_name",
+    "search_notes",
     "speaker_groups",
     "stratified_groups",
 ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio
+from bserkit.classifier import ClassifierError
 from bserkit.corpus import Corpus, Skipped
 from bserkit.decoding import open_sound
 from bserkit.errors import BserkitError, UsageError
@@ -72,6 +74,7 @@ class FoldOutcome:
     weights: Mapping[str, float]
     trials: Sequence[Trial]
     notes: Sequence[str]
+    choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -306,9 +309,11 @@ def evaluate(
     with reporter.stage("Learning and evaluating", len(folds), "folds") as advance:
         for index, fold in enumerate(folds):
             seen = views(index)
-            fitted = fuser.fit(seen.take(fold.train), classifier.make)
-            test = seen.take(fold.test).without_labels()
-            scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
+            with _told(fold, fuser, classifier):
+                training = seen.take(fold.train)
+                fitted = fuser.fit(training, classifier.make)
+                test = seen.take(fold.test).without_labels()
+                scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
             for part, scores in scored.items():
                 if scores.shape != (len(fold.test), len(seen.classes)) or not np.isfinite(scores).all():
                     raise BserkitError(
@@ -316,7 +321,8 @@ def evaluate(
                         f"{len(seen.classes)} classes; expected finite (item, class)."
                     )
                 parts.setdefault(part, []).append(scores)
-            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, fitted.notes))
+            notes = [*fitted.notes, *_flat_channels(training)]
+            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, notes, fitted.choices))
             advance(1)
     order = np.argsort(np.concatenate([fold.test for fold in folds]), kind="stable")
     items = np.concatenate([fold.test for fold in folds])[order]
@@ -327,6 +333,26 @@ def evaluate(
     by_channel = {channel: every[channel] for channel in seen.features if channel in every}
     oracle = fuser.oracle(by_channel, seen.transforms, labels, seen.classes)
     return Evaluation(seen.classes, items, labels, seen.speakers[items], fold_of, every, outcomes, oracle)
+
+
+def _flat_channels(training: Views) -> list[str]:
+    flat = [channel for channel, values in training.features.items() if (values == values[:1]).all()]
+    told = f"nothing can be learned from {', '.join(flat)}: the features of all training items are equal"
+    return [told] if flat else []
+
+
+@contextmanager
+def _told(fold: Fold, fuser: Fuser, classifier: Classifier) -> Iterator[None]:
+    """Say of a failure which component it is of, and in which fold."""
+    try:
+        yield
+    except ClassifierError as error:
+        raise BserkitError(f"classifier {classifier.name}, fold {fold.name}: {error}") from error
+    except BserkitError as error:
+        raise BserkitError(f"fusion {fuser.name}, fold {fold.name}: {error}") from error
+    except Exception as error:
+        said = f"fusion {fuser.name}, fold {fold.name}: {type(error).__name__}: {error}"
+        raise BserkitError(f"{said}\nThe same command with -v before it shows where: bserkit -v ...") from error
 
 
 def _in_threads(

@@ -80,11 +80,13 @@ class FittedFuser(ABC):
         weights: the weight of each channel and transform, where the fuser has such.
         trials: every weighting that was tried while fitting.
         notes: what a reader must know, such as a search that the data could not carry.
+        choices: by channel, transform or ``fusion``, what its classifier chose by searching: see ``chosen``.
     """
 
     weights: Mapping[str, float] = {}
     trials: Sequence[Trial] = ()
     notes: Sequence[str] = ()
+    choices: Mapping[str, Mapping[str, Any]] = {}
 
     @abstractmethod
     def scores(self, views: Views) -> np.ndarray:

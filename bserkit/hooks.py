@@ -198,6 +198,12 @@ def bserkit_poolers() -> Iterable[type[Pooler]]:
 def bserkit_classifiers() -> Iterable[type[Classifier]]:
     """Add classifiers.
 
+    The training items' speakers reach every search inside a classifier, such as ``GridSearchCV`` in a ``Pipeline``. A
+    ``cv`` that is a whole number, or None for five, becomes as many stratified folds of speakers; ``GroupKFold`` and
+    its like get the speakers as groups; a splitter that takes no groups, such as ``KFold``, is refused. Where speakers
+    are not known a whole number splits single items, and the run notes it. What a search chose (``best_params_``, or
+    ``chosen_`` of an estimator of your own) is logged by fold.
+
     Example:
         .. code-block:: python
 
@@ -228,6 +234,9 @@ def bserkit_classifiers() -> Iterable[type[Classifier]]:
 @hookspec
 def bserkit_fusers() -> Iterable[type[Fuser]]:
     """Add fusers.
+
+    A fitted fuser's ``choices``, by part what ``bserkit.chosen`` says of its classifier, and its ``notes``, to which
+    ``bserkit.search_notes`` of each classifier belong, are logged by fold.
 
     Example:
         .. code-block:: python

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bserkit.experiment import FUSION
@@ -73,7 +74,23 @@ def fold_metrics(evaluation: Evaluation, fold: int) -> dict[str, float]:
     for part in evaluation.scores:
         if part != FUSION:
             metrics[f"fold/{part}/uar"] = evaluation.measures(part, fold).uar
-    return metrics | {f"fold/weight/{name}": value for name, value in evaluation.outcomes[fold].weights.items()}
+    outcome = evaluation.outcomes[fold]
+    metrics |= {
+        f"fold/chosen/{name}/{part}": float(value)
+        for part, choice in outcome.choices.items()
+        for name, value in choice.items()
+        if isinstance(value, Real) and not isinstance(value, bool)
+    }
+    return metrics | {f"fold/weight/{name}": value for name, value in outcome.weights.items()}
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """Spell what a classifier chose by searching.
+
+    >>> choice_text({"svc__C": 0.1, "svc__kernel": "rbf"})
+    'svc__C=0.1, svc__kernel=rbf'
+    """
+    return ", ".join(f"{name}={value}" for name, value in choice.items())
 
 
 def result_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -87,13 +104,14 @@ def result_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _result_row(part: str, fold_name: str, items: int, evaluation: Evaluation, fold: int | None) -> dict[str, Any]:
-    weight = evaluation.outcomes[fold].weights.get(part, "") if fold is not None else ""
+    outcome = evaluation.outcomes[fold] if fold is not None else None
     return {
         "part": part,
         "fold": fold_name,
         "items": items,
         **evaluation.measures(part, fold).overall(),
-        "weight": weight,
+        "weight": outcome.weights.get(part, "") if outcome else "",
+        "chosen": choice_text(outcome.choices.get(part, {})) if outcome else "",
     }
 
 

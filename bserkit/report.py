@@ -61,12 +61,14 @@ class _Facts:
     Attributes:
         parts: what each channel, each transform and, last, the fusion decided; all in the order of the same items.
         weights: by fold, the fusion's weight of each channel and transform, where it has such.
+        choices: by fold, what the classifier of each channel, transform or the fusion chose by searching.
     """
 
     run: KeptRun
     parts: Mapping[str, Predictions]
     folds: Sequence[Mapping[str, str]]
     weights: Mapping[str, Mapping[str, float]]
+    choices: Mapping[str, Mapping[str, str]]
     networks: Sequence[Network]
     texts: Mapping[str, str]
     example: bytes | None
@@ -113,7 +115,10 @@ def gather(run: KeptRun, artifacts: Mapping[str, bytes], networks: Sequence[Netw
     predictions, folds = texts["predictions.csv"], texts["folds.csv"]
     others = [name for name in dict.fromkeys(row["part"] for row in csv_rows(predictions)) if name != FUSION]
     weights: dict[str, dict[str, float]] = {}
+    choices: dict[str, dict[str, str]] = {}
     for row in csv_rows(texts.get("results.csv", "")):
+        if row.get("chosen"):
+            choices.setdefault(row["fold"], {})[row["part"]] = row["chosen"]
         if row["weight"]:
             weights.setdefault(row["fold"], {})[row["part"]] = float(row["weight"])
     facts = _Facts(
@@ -121,6 +126,7 @@ def gather(run: KeptRun, artifacts: Mapping[str, bytes], networks: Sequence[Netw
         parts={name: read_predictions(run, predictions, folds, name) for name in [*others, FUSION]},
         folds=csv_rows(folds),
         weights=weights,
+        choices=choices,
         networks=networks,
         texts=texts,
         example=artifacts.get("channels.png"),
@@ -303,8 +309,18 @@ def _tables(facts: _Facts) -> Section:
                 _class_rows(facts, others),
                 1,
             ),
+            *_chosen(facts),
         ],
     )
+
+
+def _chosen(facts: _Facts) -> list[TextTable]:
+    if not facts.choices:
+        return []
+    parts = [part for part in facts.parts if any(part in one for one in facts.choices.values())]
+    rows = [[fold, *(one.get(part, "") for part in parts)] for fold, one in facts.choices.items()]
+    title = f"Fold by fold: what the classifier's search chose, on inner groups of {_inner(facts)}"
+    return [TextTable(title, ["fold", *parts], rows, 1 + len(parts))]
 
 
 def _part_row(facts: _Facts, part: str) -> list[str]:

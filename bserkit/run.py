@@ -152,9 +152,7 @@ def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prep
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, settings.microphones, store, reporter)
     folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
-    needs_stereo = any(transform.needs_stereo for transform in settings.extraction.transforms)
-    looked = list(zip(checked.digests, checked.facts, strict=True))
-    audited = audit(checked.corpus, looked, store, reporter, needs_stereo)
+    audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
     return Prepared(checked, folds, audited, speaker_overlap(checked.corpus, folds))
 
 

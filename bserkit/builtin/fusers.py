@@ -16,12 +16,14 @@ from bserkit import (
     OracleFusion,
     Trial,
     Views,
+    chosen,
     class_scores,
     fit_classifier,
     fit_joined,
     hookimpl,
     joined,
     one_spelling,
+    search_notes,
     speaker_groups,
     stratified_groups,
 )
@@ -223,7 +225,8 @@ class _FittedScores(FittedFuser):
         trials: Sequence[Trial] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        self.estimators, self.weights, self.trials, self.notes = estimators, weights, trials, notes
+        self.estimators, self.weights, self.trials = estimators, weights, trials
+        self.notes, self.choices = _searched(estimators, notes)
 
     def scores(self, views: Views) -> np.ndarray:
         return _fuse(self._by_channel(views), self.weights, views.channels_of())[1]
@@ -246,7 +249,9 @@ class _FittedFeatures(FittedFuser):
         groups: Mapping[str, tuple[str, ...]],
         notes: Sequence[str] = (),
     ) -> None:
-        self.estimators, self.groups, self.notes = estimators, groups, notes
+        self.estimators, self.groups = estimators, groups
+        joins = {**groups, "fusion": max(estimators, key=len)}
+        self.notes, self.choices = _searched({part: estimators[channels] for part, channels in joins.items()}, notes)
 
     def scores(self, views: Views) -> np.ndarray:
         return self._score(views, tuple(views.features))
@@ -256,6 +261,13 @@ class _FittedFeatures(FittedFuser):
 
     def _score(self, views: Views, channels: tuple[str, ...]) -> np.ndarray:
         return class_scores(self.estimators[channels], joined(views.features, channels), views.classes)
+
+
+def _searched(estimators: Mapping[str, Any], notes: Sequence[str]) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
+    """Return the notes with those of the classifiers' searches, and by part what these chose."""
+    said = [*notes, *(note for estimator in estimators.values() for note in search_notes(estimator))]
+    choices = {part: chose for part, estimator in estimators.items() if (chose := chosen(estimator))}
+    return tuple(dict.fromkeys(said)), choices
 
 
 def weightings(inputs: int) -> Iterable[tuple[float, ...]]:

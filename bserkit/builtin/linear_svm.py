@@ -3,46 +3,69 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import combinations, takewhile
 from typing import Literal, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bserkit import speaker_groups
+from bserkit import speaker_groups, stratified_groups
 
-#: The costs that a search compares, and the inner speaker groups it compares them on.
-SEARCHED_COSTS = (0.01, 0.1, 1.0, 10.0)
+#: The costs that a search compares, half a decade apart, and the inner speaker groups it compares them on.
+SEARCHED_COSTS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0)
 SEARCH_GROUPS = 5
+#: How many steps a machine of a search may take. Features that are not scaled can ask for any number at high costs.
+SEARCH_STEPS = 1_000_000
 #: How far from the optimum the solver may stop: near enough for the order of items to change no decision.
 TOLERANCE = 1e-5
 _DTYPES = (np.float32, np.float64)
 
 
 class LinearSVM(ClassifierMixin, BaseEstimator):
-    """One linear SVM a class against the rest, fitted through one Gram matrix that all of them share.
+    """Linear SVMs, one a class against the rest or one a pair of classes, fitted through one Gram matrix for all.
 
     Features are scaled to deviation 1 and divided by the square root of their number, so that ``c`` means the same for
-    vectors of any size. Equal, up to rounding, to ``SVC(kernel="linear")`` for each class on the same scaled features.
+    vectors of any size. Equal, up to rounding, to ``SVC(kernel="linear")`` on the same scaled features: fitted for each
+    class against the rest, or, one against one, on all classes with ``decision_function_shape="ovr"``.
 
     A Gram matrix serves every class and every cost, and since it is a sum over features, that of several channels is
     the sum of theirs. It does not serve other training items: what features are scaled by is fitted on those alone, so
     every inner fold of a search has Gram matrices of its own.
 
     Args:
-        c: cost of errors, or ``search`` to pick the most accurate of ``SEARCHED_COSTS`` on inner speaker groups.
+        c: cost of errors, or ``search`` for the best of ``SEARCHED_COSTS`` on inner speaker groups; of several that are
+            equally good, the smallest. Costs at which the solver takes too many steps are left out. Where speakers are
+            not known the groups are random ones of items.
         scale: ``standard`` or ``none``.
+        search: what the best is: ``accuracy`` or ``uar``, over the items of all inner groups together.
+        class_weight: ``balanced`` multiplies an item's cost by items / (classes x items of its class), of the classes
+            that a machine tells apart: against the rest that is two. One against one it is those of all classes.
+        decision: ``ovr``, one against the rest, or ``ovo``, one against one: a class scores the pairs that it wins, and
+            by less than one half more or less how clearly it does.
     """
 
-    def __init__(self, c: float | Literal["search"] = 1.0, scale: Literal["standard", "none"] = "standard") -> None:
+    def __init__(
+        self,
+        c: float | Literal["search"] = 1.0,
+        scale: Literal["standard", "none"] = "standard",
+        search: Literal["accuracy", "uar"] = "accuracy",
+        class_weight: Literal["none", "balanced"] = "none",
+        decision: Literal["ovr", "ovo"] = "ovr",
+    ) -> None:
         self.c = c
         self.scale = scale
+        self.search = search
+        self.class_weight = class_weight
+        self.decision = decision
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> LinearSVM:
         """Fit ``(item, feature)`` and ``(item,)`` labels; a search needs ``groups``, the items' speakers."""
@@ -65,22 +88,22 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}")
         self.n_features_in_ = sum(block.X.shape[1] for block in blocks)
+        self.notes_: tuple[str, ...] = ()
         self.c_ = self._search(blocks, y, groups) if self.c == "search" else self.c
-        machines = _one_against_rest(_gram(blocks), y, self.classes_, [self.c_])[self.c_]
-        duals = np.stack([weights for weights, _ in machines])
+        self.chosen_ = {"c": self.c_} if self.c == "search" else {}
+        duals, self.intercept_ = self._machines(_gram(blocks), y, [self.c_])[self.c_]
         unit = 1 / np.sqrt(self.n_features_in_)
         self.mean_ = np.concatenate([block.whole.mean for block in blocks])
         self.factor_ = np.concatenate([block.whole.factor * block.X.dtype.type(unit) for block in blocks])
-        # (class, feature): as the machines are linear, their weights are all that has to be kept.
+        # (machine, feature): as the machines are linear, their weights are all that has to be kept.
         self.coef_ = np.concatenate([(duals * unit).astype(block.X.dtype) @ block.whole.values for block in blocks], 1)
-        self.intercept_ = np.array([intercept for _, intercept in machines])
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return the signed distances, ``(item, class)``, or ``(item,)`` for the second of two classes."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_DTYPES, reset=False)
-        scores = ((X - self.mean_) * self.factor_) @ self.coef_.T + self.intercept_
+        scores = self._by_class(((X - self.mean_) * self.factor_) @ self.coef_.T + self.intercept_, len(self.classes_))
         return scores if len(self.classes_) > 2 else scores[:, 1]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -91,19 +114,119 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     def _search(self, blocks: Sequence[_Block], y: np.ndarray, groups: np.ndarray | None) -> float:
         if groups is None:
             raise ValueError("c='search' needs groups=, the items' speakers, so that no speaker is on both sides")
-        group_of = speaker_groups(groups, SEARCH_GROUPS)
-        right = dict.fromkeys(SEARCHED_COSTS, 0)
+        group_of = self._inner_groups(y, groups)
+        right = {cost: np.zeros(len(self.classes_)) for cost in SEARCHED_COSTS}
+        held_out = np.zeros(len(self.classes_))
+        costs: tuple[float, ...] = SEARCHED_COSTS
         for group in np.unique(group_of):
             held, rest = group_of == group, group_of != group
             known = unique_labels(y[rest])
-            if not held.any() or len(known) < 2:
+            if len(known) < 2:
                 continue
+            truth = y[held]
+            held_out += [np.sum(truth == name) for name in self.classes_]
             gram = _gram(blocks, rest)
-            for cost, machines in _one_against_rest(gram[rest], y[rest], known, SEARCHED_COSTS).items():
-                scores = np.stack([gram[held] @ weights + intercept for weights, intercept in machines], axis=1)
-                right[cost] += int((known[scores.argmax(axis=1)] == y[held]).sum())
+            machines = self._machines(gram[rest], y[rest], costs, SEARCH_STEPS)
+            # What does not settle is not compared, and higher costs take longer still.
+            costs = tuple(takewhile(lambda cost: cost in machines, costs))  # noqa: B023
+            for cost, (duals, intercepts) in machines.items():
+                scores = self._by_class(gram[held] @ duals.T + intercepts, len(known))
+                hit = known[scores.argmax(axis=1)] == truth
+                right[cost] += [np.sum(hit & (truth == name)) for name in self.classes_]
+        if not costs:
+            raise ValueError(
+                f"c='search' can compare nothing, because even at c={SEARCHED_COSTS[0]} the solver does not settle in "
+                f"{SEARCH_STEPS:,} steps. Scale the features (scale=standard)"
+            )
+        if costs != SEARCHED_COSTS:
+            left = f"{SEARCHED_COSTS[len(costs)]:g}"
+            self.notes_ += (f"costs from {left} on were not compared: at {left} the solver took too many steps",)
+        if not held_out.any():
+            raise ValueError(
+                "c='search' can compare nothing, because without any one inner speaker group the training items are of "
+                "one class. Give c a number, such as c=1"
+            )
+        there = held_out > 0
+        if self.search == "uar":
+            # Rounded, so that what is equal counts as equal.
+            reached = {cost: round(float(np.mean(right[cost][there] / held_out[there])), 12) for cost in costs}
+        else:
+            reached = {cost: float(right[cost].sum()) for cost in costs}
         # Among equals the smallest cost: the most regular machine.
-        return max(right, key=lambda cost: (right[cost], -cost))
+        return max(reached, key=lambda cost: (reached[cost], -cost))
+
+    def _inner_groups(self, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Return ``(item,)`` inner groups: of speakers, or of items where speakers are not known."""
+        group_of = speaker_groups(groups, SEARCH_GROUPS)
+        nameless = int(np.sum(np.asarray(groups) == ""))
+        if not nameless and len(np.unique(group_of)) > 1:
+            return group_of
+        why = f"{nameless} training items name no speaker" if nameless else "there is one training speaker"
+        self.notes_ += (f"c was searched on random inner groups, which may part a speaker's items: {why}",)
+        return stratified_groups(y, SEARCH_GROUPS, seed=0)
+
+    def _machines(
+        self, gram: np.ndarray, y: np.ndarray, costs: Sequence[float], steps: int = -1
+    ) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+        """Return, by cost, the ``(machine, item)`` dual weights and the ``(machine,)`` intercepts.
+
+        Costs at which a machine does not settle in so many steps are left out.
+        """
+        classes = unique_labels(y)
+        targets = [y] if self.decision == "ovo" else [y == name for name in classes]
+        weights = None if self.class_weight == "none" else self.class_weight
+
+        def fitted(cost: float, target: np.ndarray) -> SVC:
+            machine = SVC(kernel="precomputed", C=cost, class_weight=weights, tol=TOLERANCE, cache_size=500)
+            return machine.set_params(max_iter=steps).fit(gram, target)
+
+        gram = np.ascontiguousarray(gram)
+        # libsvm lets other threads work meanwhile.
+        with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            waiting = {cost: [pool.submit(fitted, cost, target) for target in targets] for cost in costs}
+            made = {cost: [one.result() for one in machines] for cost, machines in waiting.items()}
+        settled = {
+            cost: [_duals(one) for one in machines]
+            for cost, machines in made.items()
+            if not any(one.fit_status_ for one in machines)
+        }
+        return {
+            cost: (np.concatenate([duals for duals, _ in machines]), np.concatenate([one for _, one in machines]))
+            for cost, machines in settled.items()
+        }
+
+    def _by_class(self, scores: np.ndarray, classes: int) -> np.ndarray:
+        """Return ``(item, class)`` scores, given ``(item, machine)``."""
+        if self.decision == "ovr":
+            return scores
+        if classes == 2:
+            return np.column_stack([-scores, scores])
+        pairs = [*combinations(range(classes), 2)]
+        votes, confidence = np.zeros((2, len(scores), classes))
+        for (first, second), lead in zip(pairs, scores.T, strict=True):
+            votes[:, first] += lead >= 0
+            votes[:, second] += lead < 0
+            confidence[:, first] += lead
+            confidence[:, second] -= lead
+        # As SVC's decision_function_shape="ovr" breaks the ties of votes.
+        return votes + confidence / (3 * (np.abs(confidence) + 1))
+
+
+def _duals(machine: SVC) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``(machine, item)`` dual weights and ``(machine,)`` intercepts of a fitted SVC, a machine a pair.
+
+    Of two classes a score above zero is for the second, of more it is for the first of the pair, as in scikit-learn.
+    """
+    classes = len(machine.classes_)
+    pairs = [*combinations(range(classes), 2)]
+    duals = np.zeros((len(pairs), machine.shape_fit_[0]))
+    # libsvm keeps the weights of a class's support vectors against each other class, in the order of classes.
+    class_of = np.repeat(np.arange(classes), machine.n_support_)
+    for (first, second), row in zip(pairs, duals, strict=True):
+        for own, other in ((first, second), (second, first)):
+            row[machine.support_[class_of == own]] = machine.dual_coef_[other - (other > own), class_of == own]
+    return duals, machine.intercept_.copy()
 
 
 class _Scaled(NamedTuple):
@@ -154,21 +277,3 @@ def _gram(blocks: Sequence[_Block], rest: np.ndarray | None = None) -> np.ndarra
     """Return the blocks' common ``(item, rest item)`` Gram matrix; without ``rest`` of all items."""
     rest = np.ones(len(blocks[0].X), dtype=bool) if rest is None else rest
     return sum(block.gram(rest) for block in blocks) / sum(block.X.shape[1] for block in blocks)
-
-
-def _one_against_rest(
-    gram: np.ndarray, y: np.ndarray, classes: np.ndarray, costs: Sequence[float]
-) -> dict[float, list[tuple[np.ndarray, float]]]:
-    """Return, by cost, each class's ``(item,)`` dual weights and intercept."""
-
-    def machine(cost: float, name: str) -> tuple[np.ndarray, float]:
-        fitted = SVC(kernel="precomputed", C=cost, tol=TOLERANCE, cache_size=500).fit(gram, y == name)
-        weights = np.zeros(len(y), dtype=np.float64)
-        weights[fitted.support_] = fitted.dual_coef_[0]
-        return weights, float(fitted.intercept_[0])
-
-    gram = np.ascontiguousarray(gram)
-    # libsvm lets other threads work meanwhile.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting = {cost: [pool.submit(machine, cost, name) for name in classes] for cost in costs}
-        return {cost: [one.result() for one in machines] for cost, machines in waiting.items()}

@@ -75,12 +75,22 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
 
     Args:
         components: below 1 the share of the variance to keep, from 1 on how many; at most as many as there are.
-        c: as of ``LinearSVM``.
+        c, search, class_weight, decision: as of ``LinearSVM``.
     """
 
-    def __init__(self, components: float = 0.99, c: float | Literal["search"] = 1.0) -> None:
+    def __init__(
+        self,
+        components: float = 0.99,
+        c: float | Literal["search"] = 1.0,
+        search: Literal["accuracy", "uar"] = "accuracy",
+        class_weight: Literal["none", "balanced"] = "none",
+        decision: Literal["ovr", "ovo"] = "ovr",
+    ) -> None:
         self.components = components
         self.c = c
+        self.search = search
+        self.class_weight = class_weight
+        self.decision = decision
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> PcaSVM:
         """Fit ``(item, feature)`` and ``(item,)`` labels; a search needs ``groups``, the items' speakers."""
@@ -96,7 +106,9 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
         self.components_ = min(count, len(lengths))
         # The SVM divides by the root of the number of its features; here that of the original ones is meant.
         self.directions_ = directions[:, : self.components_] * np.sqrt(self.components_ / X.shape[1])
-        self.svm_ = LinearSVM(self.c, scale="none").fit(scaled @ self.directions_, y, groups)
+        svm = LinearSVM(self.c, "none", self.search, self.class_weight, self.decision)
+        self.svm_ = svm.fit(scaled @ self.directions_, y, groups)
+        self.chosen_, self.notes_ = self.svm_.chosen_, self.svm_.notes_
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:

@@ -1,28 +1,36 @@
 """An evaluation of folds: the same numbers whatever the order, the oracle beside them and not in them."""
 
+import io
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from rich.console import Console
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
 
-from bserkit import Views
+from bserkit import BserkitError, Classifier, Views
 from bserkit.builtin.classifiers import LinearSvm
 from bserkit.builtin.fusers import Feature, Mean, TwoStage
+from bserkit.console import show_results
 from bserkit.experiment import FUSION, evaluate
 from bserkit.progress import Silent
 from bserkit.protocol import Fold
-from bserkit.record import overall_metrics
+from bserkit.record import fold_metrics, overall_metrics, result_rows
 from bserkit.speakers import speaker_groups
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 FUSERS = [TwoStage(), Feature(), Mean()]
 
 
-def corpus(seed=0):
+def corpus(seed=0, size=8):
     generator = np.random.default_rng(seed)
     labels = np.array([f"c{index % 3}" for index in range(60)])
     speakers = np.array([f"s{index // 12}" for index in range(60)])
     features = {}
     for channel in TRANSFORMS:
-        features[channel] = generator.normal(size=(60, 8)).astype(np.float32)
+        features[channel] = generator.normal(size=(60, size)).astype(np.float32)
         features[channel][:, :3] += labels[:, None] == np.array(["c0", "c1", "c2"])
     return Views(features, TRANSFORMS, ("c0", "c1", "c2"), labels, speakers)
 
@@ -80,3 +88,90 @@ def test_numbers_are_the_same_twice():
     one, two = run(corpus(), TwoStage()), run(corpus(), TwoStage())
     for part, scores in one.scores.items():
         np.testing.assert_array_equal(scores, two.scores[part])
+
+
+@pytest.mark.parametrize("fuser", FUSERS)
+def test_what_the_search_of_each_fold_chose_is_told(fuser):
+    result = run(corpus(size=90), fuser, LinearSvm(c="search"))
+    parts = [*TRANSFORMS, "lr", "ms", "fusion"] if fuser.name == "feature" else [*TRANSFORMS]
+    for fold, outcome in enumerate(result.outcomes):
+        assert list(outcome.choices) == parts
+        logged = fold_metrics(result, fold)
+        for part, choice in outcome.choices.items():
+            assert logged[f"fold/chosen/c/{part}"] == choice["c"]
+    rows = result_rows(result)
+    assert {(row["part"], row["chosen"]) for row in rows if row["fold"] == "all"} == {
+        (one, "") for one in result.scores
+    }
+    assert [row["chosen"] for row in rows if (row["part"], row["fold"]) == ("left", "g0")] == [
+        f"c={result.outcomes[0].choices['left']['c']}"
+    ]
+    assert not any("chosen" in name for name in fold_metrics(run(corpus(), fuser), 0))
+
+
+def test_choices_that_are_no_numbers_are_no_metrics():
+    result = run(corpus(), Mean(), Searching(grid={"C": [1.0], "kernel": ["rbf"], "shrinking": [True]}))
+    assert result.outcomes[0].choices["left"] == {"C": 1.0, "kernel": "rbf", "shrinking": True}
+    chosen = {name: value for name, value in fold_metrics(result, 0).items() if "chosen" in name}
+    assert chosen == {f"fold/chosen/C/{channel}": 1.0 for channel in TRANSFORMS}
+
+
+def test_chosen_costs_stand_in_the_console_if_there_are_any():
+    def shown(classifier):
+        console = Console(width=300, record=True, file=io.StringIO())
+        show_results(console, run(corpus(size=90), Mean(), classifier))
+        return console.export_text()
+
+    assert re.search(r"chosen by search[\s\S]* left c=\d", shown(LinearSvm(c="search")))
+    assert "chosen by search" not in shown(LinearSvm())
+
+
+@pytest.mark.parametrize("fuser", FUSERS)
+def test_without_speakers_each_fold_says_how_costs_were_searched(fuser):
+    views = corpus(size=90)
+    nameless = replace(views, speakers=np.full(60, ""))
+    result = evaluate(nameless, folds(views), fuser, LinearSvm(c="search"), Silent())
+    assert any("random inner groups" in note and "all folds" in note for note in result.notes())
+
+
+def test_a_whole_number_of_folds_without_speakers_is_noted():
+    views = corpus()
+    nameless = replace(views, speakers=np.full(60, ""))
+    result = evaluate(nameless, folds(views), Mean(), Searching(grid={"C": [1.0]}), Silent())
+    assert any("folds that may part a speaker's items, since 48 of 48" in note for note in result.notes())
+
+
+def test_a_channel_whose_features_are_all_equal_is_noted():
+    views = corpus()
+    views.features["side"][:] = 3.0
+    assert run(views, Mean()).notes() == [
+        "nothing can be learned from side: the features of all training items are equal (all folds)"
+    ]
+
+
+class Searching(Classifier):
+    """A classifier whose search scikit-learn does."""
+
+    name = "searching"
+    grid: dict
+
+    def make(self):
+        return GridSearchCV(SVC(), self.grid, cv=3)
+
+
+class Broken(Mean):
+    """A fuser that fails by itself."""
+
+    name = "broken"
+
+    def fit(self, views, make_classifier):
+        raise KeyError("left")
+
+
+def test_a_failure_names_the_component_and_the_fold():
+    views = corpus()
+    views.features["left"][50, 0] = np.nan
+    with pytest.raises(BserkitError, match=r"classifier linear-svm, fold g0: LinearSVM could not learn from 48 items"):
+        run(views, Mean())
+    with pytest.raises(BserkitError, match=r"fusion broken, fold g0: KeyError: 'left'"):
+        run(corpus(), Broken())

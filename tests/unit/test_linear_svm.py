@@ -3,12 +3,26 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from bserkit import class_scores, fit_classifier, fit_joined, joined
-from bserkit.builtin.classifiers import LinearSvm
+from bserkit import (
+    BserkitError,
+    UsageError,
+    class_scores,
+    fit_classifier,
+    fit_joined,
+    joined,
+    speaker_groups,
+    stratified_groups,
+)
+from bserkit.builtin.classifiers import LinearSvm, PcaSvm
 from bserkit.builtin.linear_svm import SEARCHED_COSTS, TOLERANCE, LinearSVM
+from bserkit.component import Spec, build
 
 
 def data(items=60, size=40, classes=3, seed=0):
@@ -37,6 +51,44 @@ def test_scores_equal_one_svc_a_class_on_standardised_features(cost):
     machine = LinearSVM(c=cost).fit(X[train], y[train])
     np.testing.assert_allclose(machine.decision_function(X[test]), expected, atol=1e-8)
     assert machine.predict(X[test]).tolist() == [f"c{index}" for index in expected.argmax(axis=1)]
+
+
+def scaled(train, test):
+    """Scale as the machine says that it does: by the training items, and by the root of the number of features."""
+    scaler, size = StandardScaler().fit(train), np.sqrt(train.shape[1])
+    return scaler.transform(train) / size, scaler.transform(test) / size
+
+
+def uneven(seed=0, classes=4):
+    """Draw items of which some classes have few."""
+    X, y, speakers = data(items=120, classes=classes, seed=seed)
+    rows = np.flatnonzero((y != "c0") | (np.arange(120) % 3 == 0))
+    return X[rows], y[rows], speakers[rows]
+
+
+@pytest.mark.parametrize("cost", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("weight", ["none", "balanced"])
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_one_against_one_equals_svc(classes, weight, cost):
+    X, y, _ = uneven(classes=classes)
+    given, asked = scaled(X[:70], X[70:])
+    expected = SVC(kernel="linear", C=cost, tol=TOLERANCE, class_weight=None if weight == "none" else weight)
+    expected.fit(given, y[:70])
+    machine = LinearSVM(cost, class_weight=weight, decision="ovo").fit(X[:70], y[:70])
+    np.testing.assert_allclose(machine.decision_function(X[70:]), expected.decision_function(asked), atol=1e-8)
+    expected.set_params(break_ties=classes > 2)
+    assert machine.predict(X[70:]).tolist() == expected.predict(asked).tolist()
+
+
+@pytest.mark.parametrize("cost", [0.01, 1.0, 100.0])
+def test_balanced_machines_equal_balanced_svcs(cost):
+    X, y, _ = uneven()
+    given, asked = scaled(X[:70], X[70:])
+    balanced = OneVsRestClassifier(SVC(kernel="linear", C=cost, tol=TOLERANCE, class_weight="balanced"))
+    expected = balanced.fit(given, y[:70]).decision_function(asked)
+    machine = LinearSVM(cost, class_weight="balanced").fit(X[:70], y[:70])
+    np.testing.assert_allclose(machine.decision_function(X[70:]), expected, atol=1e-8)
+    assert np.abs(LinearSVM(cost).fit(X[:70], y[:70]).decision_function(X[70:]) - expected).max() > 1e-3
 
 
 def test_half_as_precise_features_change_scores_by_rounding_only():
@@ -87,6 +139,86 @@ def test_the_search_equals_a_loop_over_leave_one_speaker_out():
     assert LinearSVM(c="search").fit(X, y, groups=speakers).c_ == expected
 
 
+@pytest.mark.parametrize("decision", ["ovr", "ovo"])
+@pytest.mark.parametrize("weight", ["none", "balanced"])
+@pytest.mark.parametrize("goal", ["accuracy", "uar"])
+def test_the_search_equals_scikit_learns_own(goal, weight, decision):
+    X, y, speakers = uneven(seed=3)
+    svc = SVC(kernel="linear", tol=TOLERANCE, class_weight=None if weight == "none" else weight, break_ties=True)
+    name = "svc__C"
+    if decision == "ovr":
+        svc = OneVsRestClassifier(svc.set_params(break_ties=False))
+        name = "onevsrestclassifier__estimator__C"
+    search = make_pipeline(StandardScaler(), svc)
+    reached = {}
+    for cost in SEARCHED_COSTS:
+        search.set_params(**{name: cost / X.shape[1]})
+        decided = cross_val_predict(search, X, y, cv=PredefinedSplit(speaker_groups(speakers, 5)))
+        reached[cost] = (accuracy_score if goal == "accuracy" else balanced_accuracy_score)(y, decided)
+    best = min(cost for cost in SEARCHED_COSTS if np.isclose(reached[cost], max(reached.values()), atol=1e-12))
+    found = LinearSVM("search", search=goal, class_weight=weight, decision=decision).fit(X, y, speakers)
+    assert (found.c_, found.chosen_) == (best, {"c": best})
+
+
+def test_accuracy_and_uar_are_different_goals():
+    X, y, speakers = data(items=120, classes=2, size=30, seed=2)
+    rows = np.flatnonzero((y != "c0") | (np.arange(120) % 6 == 0))
+    X[:, :2] /= 3
+    found = [LinearSVM("search", search=goal).fit(X[rows], y[rows], speakers[rows]).c_ for goal in ("accuracy", "uar")]
+    # Accuracy is content with a machine that always decides for the frequent class.
+    assert found == [0.001, 31.6]
+
+
+def test_of_equally_good_costs_the_smallest_is_chosen():
+    y = np.array(["a", "b"] * 12)
+    X = np.where(y == "a", 5.0, -5.0)[:, None]
+    assert LinearSVM("search").fit(X, y, np.repeat(["s1", "s2", "s3"], 8)).c_ == SEARCHED_COSTS[0]
+
+
+@pytest.mark.parametrize(
+    ("speakers", "told"), [([""], "60 training items name no speaker"), (["s"], "one training speaker")]
+)
+def test_without_speakers_random_groups_are_searched(speakers, told):
+    X, y, _ = data(seed=5)
+    machine = LinearSVM("search").fit(X, y, np.array(speakers * 60))
+    assert told in machine.notes_[0]
+    assert machine.c_ == LinearSVM("search").fit(X, y, stratified_groups(y, 5, seed=0).astype(str)).c_
+    assert LinearSVM("search").fit(X, y, data()[2]).notes_ == ()
+
+
+def test_a_search_whose_groups_leave_one_class_is_refused():
+    y = np.array(["a"] * 10 + ["b"] * 10)
+    with pytest.raises(BserkitError, match=r"LinearSVM could not learn.*can compare nothing.*c=1"):
+        fit_classifier(LinearSvm(c="search").make, np.arange(20.0)[:, None], y, np.repeat(["s1", "s2"], 10))
+
+
+def test_costs_that_take_too_many_steps_are_left_out(monkeypatch):
+    X, y, speakers = data()
+    assert LinearSVM("search").fit(X, y, speakers).notes_ == ()
+    monkeypatch.setattr("bserkit.builtin.linear_svm.SEARCH_STEPS", 200)
+    assert "were not compared" in LinearSVM("search").fit(X, y, speakers).notes_[0]
+    monkeypatch.setattr("bserkit.builtin.linear_svm.SEARCH_STEPS", 20)
+    with pytest.raises(ValueError, match="scale=standard"):
+        LinearSVM("search").fit(X, y, speakers)
+
+
+@pytest.mark.parametrize("component", [LinearSvm, PcaSvm])
+@pytest.mark.parametrize("cost", ["0", "-1", "inf", "nan", "seek"])
+def test_costs_that_mean_nothing_are_refused(component, cost):
+    with pytest.raises(UsageError, match=f"c={cost}"):
+        build(component, Spec(component.name, {"c": cost}))
+
+
+@pytest.mark.parametrize("component", [LinearSvm, PcaSvm])
+def test_every_parameter_reaches_the_machine(component):
+    made = component(c="search", search="uar", class_weight="balanced", decision="ovo").make()
+    X, y, speakers = uneven(seed=3)
+    fitted = made.fit(X, y, speakers)
+    machine = getattr(fitted, "svm_", fitted)
+    assert (machine.c, machine.search, machine.class_weight, machine.decision) == ("search", "uar", "balanced", "ovo")
+    assert fitted.chosen_ == {"c": machine.c_}
+
+
 def test_a_search_without_speakers_is_refused():
     X, y, _ = data()
     with pytest.raises(ValueError, match="groups"):
@@ -104,12 +236,13 @@ def test_it_clones_as_scikit_learn_expects():
 
 
 @pytest.mark.parametrize("cost", [1.0, "search"])
-@pytest.mark.parametrize("scale", ["standard", "none"])
-def test_joined_blocks_are_learned_as_their_columns_one_after_another(cost, scale):
+@pytest.mark.parametrize(("scale", "decision"), [("standard", "ovr"), ("none", "ovr"), ("standard", "ovo")])
+def test_joined_blocks_are_learned_as_their_columns_one_after_another(cost, scale, decision):
     X, y, speakers = data(size=60)
+    X = X / (30 if scale == "none" else 1)
     blocks = {"left": X[:, :10], "right": X[:, 10:15], "side": X[:, 15:]}
     joins = [("left",), ("left", "side"), ("left", "right", "side")]
-    machine = LinearSVM(c=cost, scale=scale)
+    machine = LinearSVM(c=cost, scale=scale, decision=decision)
     fitted = fit_joined(lambda: machine, blocks, joins, y, speakers)
     assert list(fitted) == joins
     for join, together in fitted.items():

@@ -194,6 +194,15 @@ def test_the_frozen_network_is_named_by_its_digest_and_a_searched_cost_is_told()
     ] * 2
 
 
+def test_what_a_search_chose_in_each_fold_is_a_table():
+    chosen = {"ann": "c=0.1", "bob": "c=10"}
+    rows = [{"part": "left", "fold": fold, "weight": "", "chosen": text} for fold, text in chosen.items()]
+    results = csv_text([*rows, {"part": "left", "fold": "all", "weight": "", "chosen": ""}])
+    report = gathered(**{"results.csv": results})
+    assert table(report, "tables", "Fold by fold: what the classifier") == [["ann", "c=0.1"], ["bob", "c=10"]]
+    assert "c=10" in page(report)
+
+
 def test_what_a_run_did_not_keep_is_left_out():
     report = gathered()
     assert [one.name for one in report.sections] == ["result", "protocol", "tables", "confusion", "everything"]
