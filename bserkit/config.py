@@ -14,7 +14,7 @@ from bserkit.backbone import Backbone
 from bserkit.channels import ChannelTransform
 from bserkit.classifier import Classifier
 from bserkit.component import Component, Spec, read_specs
-from bserkit.corpus import CorpusReader, find_reader
+from bserkit.corpus import CorpusReader, check_level, find_reader
 from bserkit.errors import UsageError, nearest
 from bserkit.extraction import Extraction
 from bserkit.finetune import FromRun, Sgd
@@ -257,10 +257,14 @@ def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusRead
     """Return the reader that was named, or else the one that recognises the data.
 
     Raises:
-        UsageError: the name is not known, or no reader or several recognise the data.
+        UsageError: the name is not known, it would take whole corpora for classes, or no reader or several recognise
+            the data.
     """
     if named:
-        return plugins.make(CorpusReader, one_spec("corpus", named))
+        reader = plugins.make(CorpusReader, one_spec("corpus", named))
+        if data:
+            check_level(data, reader, _readers(plugins))
+        return reader
     return find_reader(data, _readers(plugins)) if data else None
 
 

@@ -19,7 +19,7 @@ from bserkit.text import counted, printable
 from bserkit.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 #: File endings that are looked for; what a file holds is found out by reading it.
 AUDIO_SUFFIXES = SOUND_SUFFIXES | CONTAINER_SUFFIXES
@@ -259,11 +259,57 @@ def find_reader(root: Path, readers: Iterable[CorpusReader]) -> CorpusReader:
     hint = "".join(
         f" {name} would read {-fit} of {of} files: choose it with --corpus {name}." for fit, name, of in close
     )
+    if below := corpora_below(root.resolve(), readers):
+        hint += f" {_did_you_mean(below)}"
     raise UsageError(
         f"No reader recognises the layout of {root}.{hint} Choose one with --corpus NAME ({names}); for a folder a "
         "class, --corpus 'folders:speaker=REGEX', where REGEX finds the speaker in a file's path; "
         "for anything else write a csv manifest with the columns path, label, speaker."
     )
+
+
+def check_level(root: Path, reader: CorpusReader, readers: Iterable[CorpusReader]) -> None:
+    """Find out before any recording is read whether a reader takes whole corpora for classes, a folder too high.
+
+    Raises:
+        UsageError: it does; the message names the folder below.
+    """
+    root = root.resolve()
+    if not root.is_dir() or reader.recognises(root):
+        return
+    labels = {one.label for one in reader.read(root).utterances}
+    below = {path: name for path, name in corpora_below(root, readers).items() if path.name in labels}
+    if len(labels) == 1 and not below:
+        # One folder, and in it folders: those are the classes.
+        only = root / next(iter(labels))
+        inner = {Path(name).relative_to(only).parts[0] for name in walk(only).files} if only.is_dir() else set()
+        folders = [name for name in inner if (only / name).is_dir()]
+        below = {only: f"{len(folders)} folders"} if len(folders) > 1 else {}
+    if below:
+        names = ", ".join(path.name for path in below)
+        raise UsageError(f"The reader {reader.name} would take {names} in {root} for labels. {_did_you_mean(below)}")
+
+
+def corpora_below(root: Path, readers: Iterable[CorpusReader]) -> dict[Path, str]:
+    """Return the folders directly below that hold a corpus of several labels, and the name of the reader that says so.
+
+    A reader that recognises the whole says nothing of its parts.
+    """
+    found: dict[Path, str] = {}
+    if not root.is_dir():
+        return found
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for reader in readers:
+        if reader.recognises(root):
+            continue
+        for path in folders:
+            if reader.recognises(path) and len({one.label for one in reader.read(path).utterances}) > 1:
+                found[path] = reader.name
+    return dict(sorted(found.items()))
+
+
+def _did_you_mean(below: Mapping[Path, str]) -> str:
+    return f"Did you mean a folder below: {', '.join(f'{path} ({what})' for path, what in below.items())}?"
 
 
 def audio_files(root: Path) -> list[Path]:

@@ -197,6 +197,7 @@ def check_corpus(
             named.
         BserkitError: nothing usable is left.
     """
+    _check_labels(corpus)
     corpus = choose_microphones(corpus, microphones, reporter)
     utterances = list(corpus.utterances)
     looked = look_at(corpus, store, reporter)
@@ -232,11 +233,15 @@ def check_corpus(
         utterances=tuple(utterances[index] for index in kept),
         skipped=(*corpus.skipped, *skipped),
     )
-    if len(checked.labels) < 2:
-        raise UsageError(f"All recordings in {corpus.root} are labelled {checked.labels[0]!r}; two classes are needed.")
+    _check_labels(checked)
     kept_digests = tuple(digests[index] for index in kept)
     notes += _twins(checked, kept_digests)
     return Checked(checked, kept_digests, tuple(facts[index] for index in kept), tuple(notes))
+
+
+def _check_labels(corpus: Corpus) -> None:
+    if len(corpus.labels) < 2:
+        raise UsageError(f"All recordings in {corpus.root} are labelled {corpus.labels[0]!r}; two classes are needed.")
 
 
 def pool_features(

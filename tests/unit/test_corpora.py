@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.corpus import audio_files, find_reader, read_corpus
+from bserkit.corpus import audio_files, check_level, find_reader, read_corpus
 from bserkit.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
 from bserkit.plugins import load_plugins
 
@@ -459,6 +459,40 @@ def test_a_layout_that_nobody_recognises_is_refused_with_the_ways_out(tmp_path, 
     assert f"--corpus NAME ({', '.join(PLUGINS.of_kind('corpus'))})" in message
     assert "folders:speaker=REGEX" in message
     assert "path, label, speaker" in message
+
+
+def several_corpora(root):
+    tree(root / "spoken" / "emovo", *EMOVO)
+    tree(root / "spoken" / "urdu", *URDU)
+    return root / "spoken"
+
+
+def test_a_folder_of_corpora_is_refused_with_those_below(tmp_path):
+    root = several_corpora(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        find_reader(root, READERS)
+    wanted = f"Did you mean a folder below: {root / 'emovo'} (emovo), {root / 'urdu'} (urdu)?"
+    assert wanted in str(caught.value)
+    folders = PLUGINS.make(CorpusReader, "folders")
+    with pytest.raises(UsageError) as caught:
+        check_level(root, folders, READERS)
+    assert str(caught.value) == f"The reader folders would take emovo, urdu in {root} for labels. {wanted}"
+
+
+def test_one_folder_of_class_folders_is_refused(tmp_path):
+    folders = PLUGINS.make(CorpusReader, "folders")
+    tree(tmp_path, "all/joy/1.wav", "all/fear/2.wav")
+    with pytest.raises(UsageError, match=r"Did you mean a folder below: .*all \(2 folders\)\?"):
+        check_level(tmp_path, folders, READERS)
+    check_level(tmp_path / "all", folders, READERS)
+
+
+def test_folders_of_one_corpus_may_be_its_labels(tmp_path):
+    folders = PLUGINS.make(CorpusReader, "folders")
+    check_level(tree(tmp_path, *URDU), folders, READERS)
+    # Recordings of one label in a folder are no corpus, whatever their names.
+    tree(tmp_path / "mixed", "anger/rab-f1-b1.wav", "anger/rab-f1-b2.wav", "joy/1.wav", "joy/2.wav")
+    check_level(tmp_path / "mixed", folders, READERS)
 
 
 def test_a_layout_that_several_recognise_is_refused_with_their_names(tmp_path):
