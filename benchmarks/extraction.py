@@ -92,8 +92,9 @@ def resident_audio(extraction: Extraction, utterances: list[Utterance]) -> float
     with memory_kept(), torch.inference_mode():
         began = time.perf_counter()
         pieces = (
-            Piece(str(number), channels, extraction.frontend.segments(waveform, rate), last=True)
+            Piece(str(number), channel, extraction.frontend.segments(one, rate), last=True)
             for number, (waveform, rate) in enumerate(held)
+            for channel, one in zip(channels, waveform.split(1), strict=True)
         )
         segments = sum(len(features) for _, features in _features(pieces, network))
         return segments / (time.perf_counter() - began)

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 #: segment's features are does not depend on how many others came along. More take more memory; fewer take longer, since
 #: AlexNet's last layers are read from memory once a batch.
 BATCH_SEGMENTS = {"cpu": 64, "cuda": 256}
-#: Pieces of utterances that are prepared ahead of the network.
-_AHEAD = 2
+#: Pieces of utterances' channels that are prepared ahead of the network.
+_AHEAD = 8
 #: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
 _WHOLE_FRAMES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 
@@ -252,21 +253,20 @@ def _features(pieces: Iterable[Piece], network: _Network) -> Iterator[tuple[_Par
             yield from zip(parts, np.split(features, ends[:-1]), strict=True)
 
     for piece in pieces:
-        times = piece.segments.times.numpy()
-        for channel, planes in zip(piece.channels, piece.segments.planes, strict=True):
-            if batch is None or batch.shape[1:] != planes.shape[1:]:
+        planes, times = piece.segments.planes[0], piece.segments.times.numpy()
+        if batch is None or batch.shape[1:] != planes.shape[1:]:
+            yield from run()
+            batch, parts, free = network.batch(planes.shape[1:]), [], network.batch_segments
+        start = 0
+        while start < len(planes):
+            end = min(start + free, len(planes))
+            batch[len(batch) - free :][: end - start] = planes[start:end]
+            parts.append(_Part(piece.digest, piece.channel, times[start:end], piece.last and end == len(planes)))
+            free -= end - start
+            start = end
+            if not free:
                 yield from run()
-                batch, parts, free = network.batch(planes.shape[1:]), [], network.batch_segments
-            start = 0
-            while start < len(planes):
-                end = min(start + free, len(planes))
-                batch[len(batch) - free :][: end - start] = planes[start:end]
-                parts.append(_Part(piece.digest, channel, times[start:end], piece.last and end == len(planes)))
-                free -= end - start
-                start = end
-                if not free:
-                    yield from run()
-                    parts, free = [], len(batch)
+                parts, free = [], len(batch)
     yield from run()
 
 
@@ -277,29 +277,29 @@ def _one_by_one(
     import torch
 
     for piece in pieces:
-        times = piece.segments.times.numpy()
-        for channel, waveform in zip(piece.channels, piece.segments.planes, strict=True):
-            try:
-                with torch.inference_mode():
-                    features = network.module(waveform.to(network.device)).float().cpu().numpy()
-                if not np.isfinite(features).all():
-                    raise BserkitError("it made values that are not numbers")
-            except BserkitError as error:
-                path = wanted[piece.digest][0].path
-                raise BserkitError(f"backbone {network.name}, channel {channel} of {path}: {error}") from None
-            yield _Part(piece.digest, channel, times, piece.last), features
+        waveform, times = piece.segments.planes[0], piece.segments.times.numpy()
+        try:
+            with torch.inference_mode():
+                features = network.module(waveform.to(network.device)).float().cpu().numpy()
+            if not np.isfinite(features).all():
+                raise BserkitError("it made values that are not numbers")
+        except BserkitError as error:
+            path = wanted[piece.digest][0].path
+            raise BserkitError(f"backbone {network.name}, channel {piece.channel} of {path}: {error}") from None
+        yield _Part(piece.digest, piece.channel, times, piece.last), features
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Successive segments of one utterance's wanted channels: all of them, but of a long utterance.
+    """Successive segments of one channel of an utterance: all of them, but of a long utterance.
 
     Attributes:
-        last: whether the utterance ends with them.
+        segments: of this channel alone.
+        last: whether the channel ends with them.
     """
 
     digest: str
-    channels: Sequence[str]
+    channel: str
     segments: Segments
     last: bool
 
@@ -333,35 +333,47 @@ def prepared(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extr
 
 def _pieces(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Iterator[Piece]:
     """Yield every utterance's pieces in order."""
-    for digest, (utterance, channels) in wanted.items():
-        held: Segments | None = None
-        for segments in _segments(utterance, channels, extraction):
-            if held:
-                yield Piece(digest, channels, held, last=False)
-            held = segments
-        if held is None:
-            raise BserkitError(f"frontend {extraction.frontend.name} made no segment of {utterance.path.name}.")
-        yield Piece(digest, channels, held, last=True)
-
-
-def _segments(utterance: Utterance, channels: Sequence[str], extraction: Extraction) -> Iterator[Segments]:
-    """Yield the segments of one utterance's channels, in the order asked for."""
     frontend = extraction.frontend
-    with closing(_waveforms(utterance, channels, extraction.transforms, _WHOLE_FRAMES)) as blocks:
+    for digest, (utterance, channels) in wanted.items():
+        for channel, made in _by_channel(utterance, channels, extraction):
+            held: Segments | None = None
+            for segments in made:
+                if not frontend.fits(segments, 1):
+                    raise BserkitError(
+                        f"frontend {frontend.name} made {frontend.makes} {tuple(segments.planes.shape)} and "
+                        f"{len(segments.times)} times for channel {channel} of {utterance.path.name}; "
+                        f"expected {SHAPES[frontend.makes]}, with one channel."
+                    )
+                if held:
+                    yield Piece(digest, channel, held, last=False)
+                held = segments
+            if held is None:
+                raise BserkitError(f"frontend {frontend.name} made no segment of {utterance.path.name}.")
+            yield Piece(digest, channel, held, last=True)
+
+
+def _by_channel(
+    utterance: Utterance, channels: Sequence[str], extraction: Extraction
+) -> Iterator[tuple[str, Iterable[Segments]]]:
+    """Yield each channel with its segments, in the order asked for.
+
+    The frontend is given one channel at a time, in memory of its own, so that no bit of what it makes depends on which
+    others were asked for: how a processor adds up depends on how many rows there are and where they lie in memory.
+    """
+    import torch
+
+    frontend, transforms = extraction.frontend, extraction.transforms
+    with closing(_waveforms(utterance, channels, transforms, _WHOLE_FRAMES)) as blocks:
         (waveform, sample_rate), is_whole = next(blocks), next(blocks, None) is None
 
-    def again() -> Iterator[torch.Tensor]:
-        return (block for block, _ in _waveforms(utterance, channels, extraction.transforms, _BLOCK_FRAMES))
+    def again(channel: str) -> Iterator[torch.Tensor]:
+        return (block for block, _ in _waveforms(utterance, [channel], transforms, _BLOCK_FRAMES))
 
-    made = [frontend.segments(waveform, sample_rate)] if is_whole else frontend.stream(again, sample_rate)
-    for segments in made:
-        if not frontend.fits(segments, len(channels)):
-            raise BserkitError(
-                f"frontend {frontend.name} made {frontend.makes} {tuple(segments.planes.shape)} and "
-                f"{len(segments.times)} times for {len(channels)} channels of {utterance.path.name}; "
-                f"expected {SHAPES[frontend.makes]}."
-            )
-        yield segments
+    for channel, alone in zip(channels, torch.split(waveform, 1), strict=True):
+        if is_whole:
+            yield channel, [frontend.segments(alone.clone(), sample_rate)]
+        else:
+            yield channel, frontend.stream(partial(again, channel), sample_rate)
 
 
 def _waveforms(

@@ -41,7 +41,8 @@ class Frontend(Component):
     def segments(self, waveform: torch.Tensor, sample_rate: int) -> Segments:
         """Turn ``(channel, time)`` at ``sample_rate`` Hz into at least one segment a channel.
 
-        Each channel must come out as it would alone, since features are kept channel by channel.
+        Each channel must come out as it would alone. Extraction gives one channel at a time, so that what it keeps of a
+        channel cannot depend on the others.
         """
 
     def fits(self, made: Segments, channels: int) -> bool:

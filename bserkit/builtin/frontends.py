@@ -97,7 +97,6 @@ class LogMel(Frontend):
     def _spectra(self, blocks: Iterable[torch.Tensor], sample_rate: int) -> Iterator[torch.Tensor]:
         """Yield log-mel power ``(channel, mel, frame)`` of ``(channel, time)`` blocks, so many frames at a time."""
         import torch
-        from torchaudio import functional as audio
 
         overlap = max(0, self.fft_size - self.hop_samples)
         samples = _resampled(blocks, sample_rate, self.sample_rate)
@@ -105,20 +104,27 @@ class LogMel(Frontend):
             missing = self.fft_size - window.shape[-1]
             if missing > 0 and number:
                 return
-            power = audio.spectrogram(
-                # A recording shorter than one transform is filled up with silence: it still makes one frame.
-                torch.nn.functional.pad(window, (0, max(0, missing))),
-                pad=0,
-                window=_window(self.window_samples).to(window.device),
-                n_fft=self.fft_size,
-                hop_length=self.hop_samples,
-                win_length=self.window_samples,
-                power=2.0,
-                normalized=False,
-                center=False,
-            )
-            bands = _mel_bands(self.fft_size // 2 + 1, self.low_hz, self.high_hz, self.mels, self.sample_rate)
-            yield torch.log(bands.to(window.device) @ power + self.log_offset)
+            # A recording shorter than one transform is filled up with silence: it still makes one frame.
+            yield _alone(self._log_mel, torch.nn.functional.pad(window, (0, max(0, missing))))
+
+    def _log_mel(self, samples: torch.Tensor) -> torch.Tensor:
+        """Turn ``(channel, time)`` into log-mel power ``(channel, mel, frame)``."""
+        import torch
+        from torchaudio import functional as audio
+
+        power = audio.spectrogram(
+            samples,
+            pad=0,
+            window=_window(self.window_samples).to(samples.device),
+            n_fft=self.fft_size,
+            hop_length=self.hop_samples,
+            win_length=self.window_samples,
+            power=2.0,
+            normalized=False,
+            center=False,
+        )
+        bands = _mel_bands(self.fft_size // 2 + 1, self.low_hz, self.high_hz, self.mels, self.sample_rate)
+        return torch.log(bands.to(samples.device) @ power + self.log_offset)
 
     def _with_deltas(self, spectra: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield ``(channel, 3, mel, frame)`` of successive ``(channel, mel, frame)``, as of the whole utterance."""
@@ -126,10 +132,13 @@ class LogMel(Frontend):
         from torchaudio import functional as audio
 
         width, reach = 2 * self.delta_reach + 1, 2 * self.delta_reach
+
+        def planes(static: torch.Tensor) -> torch.Tensor:
+            delta = audio.compute_deltas(static, width)
+            return torch.stack([static, delta, audio.compute_deltas(delta, width)], dim=1)
+
         for window, before in _windows(spectra, _CHUNK_FRAMES, reach, reach):
-            delta = audio.compute_deltas(window, width)
-            planes = torch.stack([window, delta, audio.compute_deltas(delta, width)], dim=1)
-            yield planes[..., before : before + _CHUNK_FRAMES]
+            yield _alone(planes, window)[..., before : before + _CHUNK_FRAMES]
 
     def _normalised(self, planes: Callable[[], Iterable[torch.Tensor]]) -> Iterator[torch.Tensor]:
         """Yield successive ``(channel, 3, mel, frame)`` with mean 0 and deviation 1 over all of them, if asked for."""
@@ -216,10 +225,13 @@ def _moments(planes: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor
     """Return mean and deviation over mel and frame of successive ``(channel, 3, mel, frame)``, as of the whole."""
     import torch
 
+    def moments(piece: torch.Tensor) -> torch.Tensor:
+        return torch.stack(torch.std_mean(piece, dim=(2, 3), keepdim=True, correction=0), dim=1)
+
     parts = []
     for piece in planes:
-        deviation, mean = torch.std_mean(piece, dim=(2, 3), keepdim=True, correction=0)
-        parts.append((piece.shape[-1], mean.double(), deviation.double()))
+        deviation, mean = _alone(moments, piece).double().unbind(dim=1)
+        parts.append((piece.shape[-1], mean, deviation))
     frames = sum(count for count, _, _ in parts)
     mean = torch.stack([count * one for count, one, _ in parts]).sum(dim=0) / frames
     squares = [count * (deviation**2 + (one - mean) ** 2) for count, one, deviation in parts]
@@ -228,8 +240,6 @@ def _moments(planes: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor
 
 def _resampled(blocks: Iterable[torch.Tensor], from_hz: int, to_hz: int) -> Iterator[torch.Tensor]:
     """Yield ``(channel, time)`` blocks at another rate, as of the whole signal."""
-    from torchaudio import functional as audio
-
     if from_hz == to_hz:
         yield from blocks
         return
@@ -240,7 +250,28 @@ def _resampled(blocks: Iterable[torch.Tensor], from_hz: int, to_hz: int) -> Iter
     reach = -(-8 // min(step, made)) * step
     for window, before in _windows(blocks, size, reach, reach):
         skipped = before // step * made
-        yield audio.resample(window, from_hz, to_hz)[..., skipped : skipped + size // step * made]
+        resampled = _alone(_resampler(from_hz, to_hz, window.device), window)
+        yield resampled[..., skipped : skipped + size // step * made]
+
+
+def _alone(make: Callable[[torch.Tensor], torch.Tensor], channels: torch.Tensor) -> torch.Tensor:
+    """Make of each channel what is made of it alone, in memory of its own.
+
+    How sums are taken depends on how many rows there are and where they lie, so channels that go through a convolution
+    together are not, bit for bit, what each is by itself.
+    """
+    import torch
+
+    return torch.cat([make(one.clone(memory_format=torch.contiguous_format)) for one in torch.split(channels, 1)])
+
+
+@cache
+def _resampler(from_hz: int, to_hz: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    import torch
+    from torchaudio.transforms import Resample
+
+    resampler: Callable[[torch.Tensor], torch.Tensor] = Resample(from_hz, to_hz, dtype=torch.float32).to(device)
+    return resampler
 
 
 @cache

@@ -93,6 +93,37 @@ def test_a_channel_is_the_same_whichever_others_are_asked_for(utterances, tmp_pa
         np.testing.assert_array_equal(made, four[key][0])
 
 
+class Joint(LogMel):
+    """Takes from each channel what all channels share, as no frontend should."""
+
+    name = "joint"
+
+    def segments(self, waveform, sample_rate):
+        return super().segments(waveform - waveform.mean(dim=0) / 2, sample_rate)
+
+    def stream(self, blocks, sample_rate):
+        return super().stream(lambda: (block - block.mean(dim=0) / 2 for block in blocks()), sample_rate)
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["whole", "in blocks"])
+def test_no_frontend_can_let_one_channel_change_another(tmp_path, monkeypatch, long):
+    if long:
+        monkeypatch.setattr("bserkit.extraction._WHOLE_FRAMES", 4096)
+        monkeypatch.setattr("bserkit.extraction._BLOCK_FRAMES", 4096)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (16001, 2)), 8000)
+    utterance = [Utterance(path, "a", "s")]
+    for frontend in (LogMel(), Joint()):
+        ways = [replace(extraction(transforms=transforms), frontend=frontend) for transforms in (BOTH, (MidSide(),))]
+        (_, four), (_, two) = (
+            features(utterance, way, tmp_path / way.frontend.name / str(i)) for i, way in enumerate(ways)
+        )
+        assert len(two) == 2
+        for key, (made, times) in two.items():
+            np.testing.assert_array_equal(made, four[key][0])
+            np.testing.assert_array_equal(times, four[key][1])
+
+
 def test_features_equal_those_of_the_obvious_loop(utterances, tmp_path):
     what = extraction()
     _, kept = features(utterances[:3], what, tmp_path)
@@ -303,9 +334,9 @@ def test_a_frontend_is_given_no_more_than_a_block_of_a_long_utterance(utterances
 
     monkeypatch.setattr(frontends, "_resampled", watched)
     features(utterances[2:3], extraction(Heights()), tmp_path)
-    # Normalising reads it twice.
+    # Each of four channels by itself; normalising reads it twice.
     assert max(seen) == 1601
-    assert sum(seen) == 2 * int(6.3 * 16000)
+    assert sum(seen) == 4 * 2 * int(6.3 * 16000)
 
 
 def test_features_that_gather_on_disk_leave_nothing_behind_when_work_breaks_off(utterances, tmp_path, small_blocks):

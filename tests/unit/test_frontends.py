@@ -12,7 +12,7 @@ from torchaudio import functional as audio
 
 from bserkit import Frontend, Segments
 from bserkit.builtin import frontends
-from bserkit.builtin.frontends import LogMel
+from bserkit.builtin.frontends import LogMel, Waveform
 
 RATE = 16000
 
@@ -117,12 +117,33 @@ def test_a_silent_channel_becomes_zero_rather_than_noise():
     assert not planes.any()
 
 
-@settings(max_examples=10)
-@given(st.integers(0, 2**16), st.floats(0.03, 2.0))
-def test_a_channel_comes_out_as_it_would_alone(seed, seconds):
-    both = wave(seconds, channels=2, seed=seed)
-    together = LogMel().segments(both, RATE).planes
-    torch.testing.assert_close(together[1:], LogMel().segments(both[1:], RATE).planes)
+RATES = (8000, 11025, 16000, 22050, 44100, 48000)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 2**16), st.integers(300, 20000), st.integers(2, 4), st.sampled_from(RATES))
+def test_channels_together_are_bit_for_bit_those_alone(seed, samples, channels, rate):
+    signal = 0.1 * torch.randn(channels, samples, generator=torch.Generator().manual_seed(seed))
+    for frontend in (LogMel(), Waveform()):
+        together = frontend.segments(signal, rate).planes
+        for made, one in zip(together, signal, strict=True):
+            assert torch.equal(made, frontend.segments(one[None], rate).planes[0])
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_chunks_of_channels_are_bit_for_bit_those_alone(small_chunks, rate):
+    signal = 0.1 * torch.randn(3, 2 * rate + 1, generator=torch.Generator().manual_seed(rate))
+    for frontend in (LogMel(), Waveform()):
+        together = frontend.segments(signal, rate).planes
+        for made, one in zip(together, signal, strict=True):
+            assert torch.equal(made, frontend.segments(one[None], rate).planes[0])
+
+
+def test_where_a_signal_lies_in_memory_changes_no_bit():
+    signal = wave(1.0)
+    for shift in (1, 3, 8, 17):
+        moved = torch.cat([torch.zeros(1, shift), signal], dim=1)[:, shift:]
+        assert torch.equal(LogMel().segments(moved, 8000).planes, LogMel().segments(signal, 8000).planes)
 
 
 def test_recordings_at_other_rates_are_resampled():
