@@ -148,7 +148,7 @@ def run(data: str | None, **given: Any) -> None:
     """
     from rich.console import Console
 
-    from bserkit.console import ConsoleReporter, show_overlap, show_results
+    from bserkit.console import ConsoleReporter, show_cautions, show_results
     from bserkit.run import run as run_experiment
 
     settings, plugins, store = given_settings({"data": data, **given})
@@ -157,12 +157,12 @@ def run(data: str | None, **given: Any) -> None:
     if given["quiet"]:
         click.echo(
             f"accuracy={measures.accuracy:.4f} uar={measures.uar:.4f} macro_f1={measures.macro_f1:.4f} "
-            f"run={result.run_id}" + " speaker_overlap=true" * bool(result.overlap)
+            f"run={result.run_id}" + "".join(f" {name}=true" for name in result.cautions)
         )
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     show_results(console, result.evaluation)
-    show_overlap(console, result.overlap)
+    show_cautions(console, result.cautions)
     click.echo(
         f"Run {result.run_id} in experiment {settings.experiment!r}. Compare runs with: bserkit compare, bserkit ui"
     )
@@ -276,6 +276,7 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
     from bserkit.comparison import comparison_rows, markdown, read_predictions
     from bserkit.console import show_comparison
     from bserkit.errors import UsageError
+    from bserkit.record import FOLDS
     from bserkit.text import csv_text
     from bserkit.tracking import best_runs, find_run, log_comparison, read_artifact_text
 
@@ -289,7 +290,7 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
     if twice := [reference for reference, one in zip(references, ids, strict=False) if ids.count(one) > 1]:
         raise UsageError(f"{', '.join(twice)} mean the same run. Runs of one name are told apart by their ids.")
     decisions = [
-        read_predictions(run, read_artifact_text(run, "predictions.csv"), read_artifact_text(run, "folds.csv"), part)
+        read_predictions(run, read_artifact_text(run, "predictions.csv"), read_artifact_text(run, FOLDS), part)
         for run in runs
     ]
     chosen = ["The runs were chosen for being best on these very items, so the best owes some of its lead to luck."]

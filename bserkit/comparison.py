@@ -10,6 +10,7 @@ import numpy as np
 
 from bserkit.errors import UsageError, nearest
 from bserkit.metrics import overall_of
+from bserkit.protocol import warnings_of
 from bserkit.statistics import (
     Chance,
     Interval,
@@ -19,6 +20,8 @@ from bserkit.statistics import (
     holm,
     interval_warning,
     mcnemar,
+    nobody,
+    over_speakers,
     power_warning,
     sign_flip_p,
     speaker_confusions,
@@ -69,7 +72,8 @@ class Pair:
     Attributes:
         difference: of accuracy, UAR and macro F1 over all items.
         items: those that only one got right: ``b`` the run, ``c`` the other.
-        permutation: p of the mean over speakers of each speaker's difference in accuracy, and in UAR.
+        permutation: p of the mean over speakers of each speaker's difference in accuracy, and in UAR; not a number
+            where nobody knows who speaks.
         mcnemar_holm: McNemar's p, corrected for the number of pairs.
         permutation_holm: the permutation p, corrected for the number of pairs.
     """
@@ -108,29 +112,32 @@ class Comparison:
 
 
 def read_predictions(run: KeptRun, predictions: str, folds: str, part: str) -> Predictions:
-    """Read what a run logged: the text of its predictions.csv and of its folds.csv.
+    """Read what a run logged: the text of its predictions.csv and of its folds_summary.csv.
 
     Raises:
         UsageError: the run has no such part.
     """
     rows = csv_rows(predictions)
-    of_part = sorted((row for row in rows if row["part"] == part), key=lambda row: row["item"])
+    of_part = sorted((row for row in rows if row["part"] == part), key=utterance_of)
     if not of_part:
         known = list(dict.fromkeys(row["part"] for row in rows))
         raise UsageError(f"Run {_named(run)} has no part {part!r}{nearest(part, known)}. It has: {', '.join(known)}.")
-    columns = {
-        name: np.array([row[name] for row in of_part]) for name in ("item", "speaker", "fold", "label", "decided")
-    }
+    columns = {name: np.array([row[name] for row in of_part]) for name in ("speaker", "fold", "label", "decided")}
     return Predictions(
         run=run,
         classes=tuple(name.removeprefix("score_") for name in of_part[0] if name.startswith("score_")),
-        items=columns["item"],
+        items=np.array([utterance_of(row) for row in of_part]),
         speakers=columns["speaker"],
         folds=columns["fold"],
         labels=columns["label"],
         decided=columns["decided"],
         learned_from={row["fold"]: row["train_speakers"] for row in csv_rows(folds)},
     )
+
+
+def utterance_of(row: Mapping[str, str]) -> str:
+    """Return the utterance that a row of a run's table is about; older runs call the column item."""
+    return row["utterance"] if "utterance" in row else row["item"]
 
 
 def check_comparable(first: Predictions, other: Predictions) -> None:
@@ -176,14 +183,18 @@ def compare(
         mcnemar(decisions[run].decided == first.labels, decisions[other].decided == first.labels)
         for other, run in tested
     ]
+    unknown = nobody(names)
     permutation = {
         measure: [
-            sign_flip_p(by_speaker[run][measure] - by_speaker[other][measure], resamples, seed) for other, run in tested
+            float("nan")
+            if unknown
+            else sign_flip_p(by_speaker[run][measure] - by_speaker[other][measure], resamples, seed)
+            for other, run in tested
         ]
         for measure in _TESTED
     }
     items_holm = holm([one.p for one in items])
-    permutation_holm = {measure: holm(p_values) for measure, p_values in permutation.items()}
+    permutation_holm = {name: p_values if unknown else holm(p_values) for name, p_values in permutation.items()}
     pairs = [
         Pair(
             run=run,
@@ -196,7 +207,8 @@ def compare(
         )
         for index, (other, run) in enumerate(tested)
     ]
-    warnings = [interval_warning(names), power_warning(len(names), len(pairs))]
+    warnings = [interval_warning(names), "" if unknown else power_warning(len(names), len(pairs))]
+    warnings += dict.fromkeys(one for run in decisions for one in warnings_of(run.run.tags))
     if len({one.run.tags.get("corpus.fingerprint") for one in decisions}) > 1:
         warnings.append("The items are the same by name, but their recordings differ in content.")
     return Comparison(
@@ -273,12 +285,19 @@ class TextTable:
         return "\n\n".join([self.title, markdown_table([self.header, *self.rows], self.names)])
 
 
+def permutation_text(pair: Pair, measure: str) -> str:
+    """Spell the p of a pair's permutation test, after Holm in brackets; nothing where there was no test."""
+    p = pair.permutation[measure]
+    return "" if np.isnan(p) else f"{p:.2g} ({pair.permutation_holm[measure]:.2g})"
+
+
 def tables(comparison: Comparison) -> list[TextTable]:
     """Write a comparison as tables: the runs, their differences, their UAR by speaker."""
     measures = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1"}
     runs = TextTable(
-        f"{comparison.part} of {comparison.items} utterances of {len(comparison.speakers)} speakers, with 95% "
-        "intervals over speakers",
+        f"{comparison.part} of {comparison.items} utterances of "
+        f"{'unknown' if nobody(comparison.speakers) else len(comparison.speakers)} speakers"
+        f"{over_speakers(comparison.speakers)}",
         ["", "run", "id", "what differs", *measures.values()],
         [
             [
@@ -303,7 +322,7 @@ def tables(comparison: Comparison) -> list[TextTable]:
                 str(pair.items.b),
                 str(pair.items.c),
                 f"{pair.items.p:.2g} ({pair.mcnemar_holm:.2g})",
-                *(f"{pair.permutation[measure]:.2g} ({pair.permutation_holm[measure]:.2g})" for measure in _TESTED),
+                *(permutation_text(pair, measure) for measure in _TESTED),
             ]
             for pair in comparison.pairs
         ],
@@ -326,8 +345,12 @@ def remarks(comparison: Comparison) -> list[str]:
     without = comparison.chance
     return [
         f"Chance: UAR {without.uar:.3f}; always {without.majority!r}: accuracy {without.accuracy:.3f}.",
-        "Intervals draw speakers and permutation tests swap speakers whole, so both are about new speakers. McNemar's "
-        "test takes the items of a speaker for independent, so its p is usually too small.",
+        (
+            ""
+            if nobody(comparison.speakers)
+            else "Intervals draw speakers and permutation tests swap speakers whole, so both are about new speakers. "
+        )
+        + "McNemar's test takes the items of a speaker for independent, so its p is usually too small.",
         *comparison.notes,
     ]
 

@@ -17,9 +17,10 @@ from rich.table import Table
 from bserkit.audit import duplicate_rows, summary, summary_rows
 from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
-from bserkit.protocol import describe_overlap
+from bserkit.protocol import warnings_of
 from bserkit.record import choice_text
-from bserkit.statistics import interval_warning
+from bserkit.speakers import one_spelling
+from bserkit.statistics import interval_warning, nobody
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -120,22 +121,20 @@ def show_corpus(console: Console, settings: Settings, prepared: Prepared) -> Non
             console.print(f"  ... {len(corpus.skipped) - 8} more; all are in the run's skipped.csv")
     for note in prepared.checked.notes:
         console.print(f"Note: {note}.", style="yellow", markup=False)
-    overlap = prepared.overlap
-    sides = f"SPEAKERS ON BOTH SIDES of {len(overlap)}" if overlap else "no speaker on both sides of any"
+    sides = "no speaker on both sides of any"
+    if "speakers_unknown" in prepared.cautions:
+        sides = "SPEAKERS MAY BE ON BOTH SIDES"
+    if "speaker_overlap" in prepared.cautions:
+        sides = "SPEAKERS ON BOTH SIDES"
     console.print(f"Protocol {settings.protocol.spec}: {len(prepared.folds)} folds, {sides}", markup=False)
-    show_overlap(console, overlap)
+    show_cautions(console, prepared.cautions)
     console.print(summary(prepared.audit), markup=False)
 
 
-def show_overlap(console: Console, overlap: Mapping[str, Sequence[str]]) -> None:
-    """Warn that speakers are both in training and in test, naming them fold by fold."""
-    if overlap:
-        console.print(
-            f"WARNING: speakers are both in training and in test ({describe_overlap(overlap)}). The numbers are in "
-            "part those of recognising speakers, not emotions; do not compare them with numbers of unheard speakers.",
-            style="bold red",
-            markup=False,
-        )
+def show_cautions(console: Console, cautions: Mapping[str, str]) -> None:
+    """Warn of what a reader of a split's numbers must know: speakers on both sides, classes that are not learned."""
+    for warning in warnings_of(cautions):
+        console.print(warning, style="bold red", markup=False)
 
 
 def _show_counts(console: Console, corpus: Corpus) -> None:
@@ -236,12 +235,13 @@ def _drawn(table: TextTable) -> Table:
 
 def _show_intervals(console: Console, evaluation: Evaluation) -> None:
     intervals = evaluation.intervals()
-    speakers = sorted(set(evaluation.speakers.tolist()))
-    console.print(
-        f"95% intervals of the {FUSION} over {counted(len(speakers), 'speaker')}: "
-        f"accuracy {intervals['accuracy']}, UAR {intervals['uar']}",
-        markup=False,
-    )
+    speakers = sorted(set(one_spelling(evaluation.speakers).tolist()))
+    if not nobody(speakers):
+        console.print(
+            f"95% intervals of the {FUSION} over {counted(len(speakers), 'speaker')}: "
+            f"accuracy {intervals['accuracy']}, UAR {intervals['uar']}",
+            markup=False,
+        )
     if warning := interval_warning(speakers):
         console.print(warning, style="yellow", markup=False)
 

@@ -44,7 +44,7 @@ class Example:
         """Return one row a channel: the mean over bands and frames, and what 5% and 95% of them lie below."""
         return [
             {
-                "item": self.item,
+                "utterance": self.item,
                 "label": self.label,
                 "speaker": self.speaker,
                 "seconds": round(self.seconds, 3),

@@ -27,9 +27,9 @@ def export(
 ) -> int:
     """Write one row a segment and channel, or one an utterance and channel where a pooler is given; return the rows.
 
-    Columns: item, label, speaker, session, split, channel, segment, start and end (seconds from the utterance's start;
-    the whole of it where pooled), feature (a list of fixed length). The recipe stands in the file's metadata under
-    ``bserkit``. The file appears when it is whole.
+    Columns: utterance, label, speaker, session, split, channel, segment, start and end (seconds from the utterance's
+    start; the whole of it where pooled), feature (a list of fixed length). The recipe stands in the file's metadata
+    under ``bserkit``. The file appears when it is whole.
 
     Raises:
         BserkitError: the file cannot be written, or features vanished from the store.
@@ -45,7 +45,9 @@ def export(
     try:
         with reporter.stage("Writing", len(utterances), "utterances") as advance:
             for start in range(0, len(utterances), _ROW_GROUP):
-                columns: dict[str, list[Any]] = {name: [] for name in ("item", "label", "speaker", "session", "split")}
+                columns: dict[str, list[Any]] = {
+                    name: [] for name in ("utterance", "label", "speaker", "session", "split")
+                }
                 columns |= {name: [] for name in ("channel", "segment", "start", "end")}
                 blocks = []
                 group = range(start, min(start + _ROW_GROUP, len(utterances)))
@@ -58,7 +60,7 @@ def export(
                         utterance, count = utterances[index], len(features)
                         for name in ("label", "speaker", "session", "split"):
                             columns[name] += [getattr(utterance, name)] * count
-                        columns["item"] += [items[index]] * count
+                        columns["utterance"] += [items[index]] * count
                         columns["channel"] += [channel] * count
                         columns["segment"] += range(count)
                         columns["start"] += times[:, 0].tolist()

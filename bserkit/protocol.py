@@ -14,12 +14,16 @@ from pydantic import Field, field_validator
 from bserkit.component import Component
 from bserkit.content import file_digest
 from bserkit.errors import UsageError, nearest
-from bserkit.speakers import one_spelling, same_name, speaker_groups
+from bserkit.speakers import one_spelling, same_name, speaker_groups, stratified_groups
+from bserkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bserkit.corpus import Corpus
+
+#: Characters of a list of folds before it is cut.
+_LINE = 1000
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Protocol(Component):
         return ""
 
     @abstractmethod
-    def folds(self, corpus: Corpus) -> list[Fold]:
+    def folds_of(self, corpus: Corpus) -> list[Fold]:
         """Split, giving the indices of training and test items of each fold.
 
         Raises:
@@ -54,12 +58,15 @@ class Protocol(Component):
 
 
 def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = False) -> list[Fold]:
-    """Split and check: every fold has items on both sides, and no speaker stands on both unless that is allowed.
+    """Split and check: a fold has items on both sides, learns a class that it tests, and parts no speaker.
+
+    Args:
+        allow_speaker_overlap: whether speakers may be on both sides all the same.
 
     Raises:
-        UsageError: a fold is empty on one side, or shares speakers, who are named.
+        UsageError: a fold is empty on one side, shares speakers, or tests none but classes that it does not learn.
     """
-    folds = protocol.folds(corpus)
+    folds = protocol.folds_of(corpus)
     shared = speaker_overlap(corpus, folds)
     if shared and not allow_speaker_overlap:
         fold, names = next(iter(shared.items()))
@@ -76,7 +83,76 @@ def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = Fals
                 f"Fold {one.name} of protocol {protocol.spec} has {len(one.train)} training and {len(one.test)} "
                 "test items; both sides need some."
             )
+    absent = absent_classes(corpus, folds)
+    hopeless = [one for one in folds if len(absent.get(one.name, ())) == len(_classes(corpus, one.test))]
+    if hopeless:
+        raise UsageError(_hopeless(protocol, corpus, hopeless))
     return folds
+
+
+def _hopeless(protocol: Protocol, corpus: Corpus, folds: Sequence[Fold]) -> str:
+    """Say of folds that learn no class that they test what they look like, and the way out."""
+    first = folds[0]
+    more = f" So do {len(folds) - 1} more folds." if len(folds) > 1 else ""
+    emotions: dict[str, set[str]] = {}
+    for utterance in corpus.utterances:
+        emotions.setdefault(same_name(utterance.speaker), set()).add(utterance.label)
+    if "" not in emotions and all(len(own) == 1 for own in emotions.values()):
+        looks = (
+            "Every speaker has a single emotion: it looks as if the speaker names the emotion. Correct the speakers: "
+            "REGEX of --corpus 'folders:speaker=REGEX' must find who speaks in a file's path, not the folder of its "
+            "class; of a csv manifest look at the column speaker."
+        )
+    else:
+        looks = "It looks as if the folds part emotions. Correct the folds, the speakers or the emotions."
+    return (
+        f"Fold {first.name} of protocol {protocol.spec} tests {', '.join(_classes(corpus, first.test))}, but learns "
+        f"{', '.join(_classes(corpus, first.train))}: it learns no class that it tests, so nothing can be decided "
+        f"rightly.{more} {looks} 'bserkit audit DATA' shows who has which emotion."
+    )
+
+
+def _classes(corpus: Corpus, side: np.ndarray) -> list[str]:
+    return sorted({corpus.utterances[index].label for index in side})
+
+
+def absent_classes(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str]]:
+    """Return the classes that a fold tests but does not learn, by the names of the folds that have such."""
+    found = {}
+    for fold in folds:
+        learned = set(_classes(corpus, fold.train))
+        if absent := [name for name in _classes(corpus, fold.test) if name not in learned]:
+            found[fold.name] = absent
+    return found
+
+
+#: What a reader of a split's numbers must know, by the tag that says of which folds or utterances.
+CAUTIONS = {
+    "speaker_overlap": "speakers are both in training and in test ({}). The numbers are in part those of recognising "
+    "speakers, not emotions; do not compare them with numbers of unseen speakers.",
+    "speakers_unknown": "the same speaker may be in training and in test: {}. The numbers may be in part those of "
+    "recognising speakers, not emotions; do not compare them with numbers of unseen speakers.",
+    "absent_classes": "folds test classes that they do not learn ({}): no such utterance can be decided rightly.",
+}
+
+
+def cautions(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, str]:
+    """Return what a reader of a split's numbers must know, as a run's tags; nothing of a split that is beyond doubt."""
+    overlap, absent = speaker_overlap(corpus, folds), absent_classes(corpus, folds)
+    named = np.array([utterance.speaker != "" for utterance in corpus.utterances])
+    found = {}
+    if overlap:
+        found["speaker_overlap"] = by_fold(overlap)
+    if any(not named[fold.train].all() and not named[fold.test].all() for fold in folds):
+        found["speakers_unknown"] = f"{(~named).sum()} of {len(named)} utterances name no speaker"
+    if absent:
+        found["absent_classes"] = by_fold(absent)
+    return found
+
+
+def warnings_of(tags: Mapping[str, str]) -> list[str]:
+    """Write what ``cautions`` found as a sentence each, given a run's tags."""
+    return [f"WARNING: {sentence.format(tags[name])}" for name, sentence in CAUTIONS.items() if name in tags]
 
 
 def speaker_overlap(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str]]:
@@ -114,9 +190,13 @@ def _spelt_twice(overlap: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def describe_overlap(overlap: Mapping[str, Sequence[str]]) -> str:
-    """Say in one line which speakers are on both sides, fold by fold."""
-    return "; ".join(f"{fold}: {', '.join(names)}" for fold, names in overlap.items())
+def by_fold(found: Mapping[str, Sequence[str]]) -> str:
+    """Say in one line which speakers or classes were found, fold by fold; a long line is cut and says where all are."""
+    listed = [f"{fold}: {', '.join(names)}" for fold, names in found.items()]
+    fitting = np.flatnonzero(np.cumsum([len(one) for one in listed]) <= _LINE)
+    shown = listed[: max(1, len(fitting))]
+    more = [f"and {len(listed) - len(shown)} more folds, all in the run's folds_summary.csv"]
+    return "; ".join(shown + more * (len(shown) < len(listed)))
 
 
 class LeaveOneSpeakerOut(Protocol):
@@ -124,7 +204,7 @@ class LeaveOneSpeakerOut(Protocol):
 
     name = "loso"
 
-    def folds(self, corpus: Corpus) -> list[Fold]:
+    def folds_of(self, corpus: Corpus) -> list[Fold]:
         """Make one fold a speaker, in the order of their names."""
         return _leave_one_group_out(self, corpus, groups=len(corpus.utterances))
 
@@ -135,7 +215,7 @@ class LeaveOneSpeakerGroupOut(Protocol):
     name = "losgo"
     groups: int = Field(5, ge=2, description="how many speaker groups, balanced by their number of items")
 
-    def folds(self, corpus: Corpus) -> list[Fold]:
+    def folds_of(self, corpus: Corpus) -> list[Fold]:
         """Make one fold a group."""
         return _leave_one_group_out(self, corpus, self.groups)
 
@@ -147,7 +227,7 @@ class Predefined(Protocol):
     train: str = Field("train", description="the split to learn from")
     test: str = Field("", description="the split to evaluate on; empty means the only other one")
 
-    def folds(self, corpus: Corpus) -> list[Fold]:
+    def folds_of(self, corpus: Corpus) -> list[Fold]:
         """Make one fold from the utterances' ``split``."""
         splits = np.array([utterance.split for utterance in corpus.utterances])
         known = sorted(set(splits.tolist()) - {""})
@@ -160,6 +240,38 @@ class Predefined(Protocol):
                 "Name them with --protocol predefined:train=NAME,test=NAME, or use --protocol loso."
             )
         return [Fold(test, np.flatnonzero(splits == self.train), np.flatnonzero(splits == test))]
+
+
+class Stratified(Protocol):
+    """Random folds with each class's share in all: for corpora whose speakers nobody knows.
+
+    The same speaker may be on both sides of such folds, as every output, tag and report says. Where speakers are named,
+    the folds part them and are refused as any other split that does.
+    """
+
+    name = "stratified"
+    folds: int = Field(5, ge=2, description="how many folds")
+    seed: int = Field(0, description="of the draw")
+
+    def folds_of(self, corpus: Corpus) -> list[Fold]:
+        """Deal the utterances of each class out to the folds, whatever the order of their files.
+
+        Raises:
+            UsageError: there are fewer utterances than folds.
+        """
+        order = np.argsort(corpus.items)
+        if len(order) < self.folds:
+            raise UsageError(
+                f"Protocol {self.spec} makes {self.folds} folds, but there are {counted(len(order), 'utterance')}. "
+                "Make fewer with --protocol stratified:folds=N."
+            )
+        labels = np.array([utterance.label for utterance in corpus.utterances])
+        fold_of = np.empty(len(order), dtype=np.intp)
+        fold_of[order] = stratified_groups(labels[order], self.folds, self.seed)
+        return [
+            Fold(f"fold{fold + 1}", np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold))
+            for fold in range(self.folds)
+        ]
 
 
 class FoldsFile(Protocol):
@@ -186,7 +298,7 @@ class FoldsFile(Protocol):
         except OSError as error:
             raise UsageError(f"The folds file {self.path} cannot be read: {error.strerror}.") from None
 
-    def folds(self, corpus: Corpus) -> list[Fold]:
+    def folds_of(self, corpus: Corpus) -> list[Fold]:
         """Make one fold for each name in the column fold, in the order in which they first stand in the file.
 
         Raises:
@@ -198,6 +310,8 @@ class FoldsFile(Protocol):
         folds: dict[str, _Sides] = {}
         tested: dict[str, tuple[int, str]] = {}
         for line, item, name, part in self._rows():
+            # Blanks around a name are a spreadsheet's, unless a file is called so.
+            item = item if item in index_of or item in left_out else item.strip()
             if item not in index_of and item not in left_out:
                 raise self._wrong(
                     line,
@@ -235,7 +349,11 @@ class FoldsFile(Protocol):
                         f"reads {','.join(columns) or 'nothing'}. Expected utterance,fold,part."
                     )
                 rows = [
-                    _Row(reader.line_num, *((row[name] or "").strip() for name in ("utterance", "fold", "part")))
+                    _Row(
+                        reader.line_num,
+                        row["utterance"] or "",
+                        *((row[name] or "").strip() for name in ("fold", "part")),
+                    )
                     for row in reader
                 ]
         except OSError as error:
@@ -243,7 +361,7 @@ class FoldsFile(Protocol):
         except (UnicodeDecodeError, csv.Error) as error:
             raise UsageError(f"The folds file {self.path} is not a csv file in UTF-8: {error}.") from None
         for row in rows:
-            if not row.utterance or not row.fold:
+            if not row.utterance.strip() or not row.fold:
                 raise self._wrong(row.line, "it names no utterance or no fold")
             if row.part not in ("train", "test"):
                 raise self._wrong(row.line, f"the part is {row.part!r}; expected train or test")
@@ -272,7 +390,13 @@ class _Sides:
 
 
 #: Protocols decide what may be believed, so they are not open to plugins.
-PROTOCOLS: tuple[type[Protocol], ...] = (LeaveOneSpeakerOut, LeaveOneSpeakerGroupOut, Predefined, FoldsFile)
+PROTOCOLS: tuple[type[Protocol], ...] = (
+    LeaveOneSpeakerOut,
+    LeaveOneSpeakerGroupOut,
+    Predefined,
+    Stratified,
+    FoldsFile,
+)
 
 
 def _leave_one_group_out(protocol: Protocol, corpus: Corpus, groups: int) -> list[Fold]:
@@ -280,8 +404,9 @@ def _leave_one_group_out(protocol: Protocol, corpus: Corpus, groups: int) -> lis
     if unknown := speakers.count(""):
         raise UsageError(
             f"Protocol {protocol.spec} splits by speaker, but {unknown} of {len(speakers)} utterances name none. "
-            "Give the speakers (--corpus folders:speaker=REGEX, or a csv manifest's speaker column), "
-            "or use --protocol predefined."
+            "Give the speakers (--corpus folders:speaker=REGEX, or a csv manifest's speaker column), use --protocol "
+            "predefined where the corpus has a split of its own, or, where nobody knows who speaks, --protocol "
+            "stratified: random folds, marked everywhere as such that the same speaker may be on both sides of."
         )
     speakers = one_spelling(speakers).tolist()
     if len(set(speakers)) < 2:

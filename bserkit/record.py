@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import re
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bserkit.experiment import FUSION
+from bserkit.protocol import absent_classes, speaker_overlap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from bserkit.protocol import Fold
 
 ORACLE = "oracle"
+#: Who is learned from and who evaluated, fold by fold: where a run keeps it, and where older runs do.
+FOLDS = ("folds_summary.csv", "folds.csv")
 
 
 class SearchPoint(NamedTuple):
@@ -124,7 +129,7 @@ def prediction_rows(evaluation: Evaluation, corpus: Corpus) -> list[dict[str, An
         for row, item in enumerate(evaluation.items):
             rows.append(
                 {
-                    "item": names[item],
+                    "utterance": names[item],
                     "speaker": corpus.utterances[item].speaker,
                     "fold": evaluation.outcomes[evaluation.fold_of[row]].fold.name,
                     "part": part,
@@ -193,8 +198,21 @@ def mean_scores(points: Iterable[SearchPoint]) -> list[tuple[float, float]]:
     return [(weight, sum(own) / len(own)) for weight, own in sorted(scores.items())]
 
 
+def folds_text(corpus: Corpus, folds: Sequence[Fold]) -> str:
+    """Write folds as the csv file that ``--protocol file:path=`` reads: one row a fold and utterance in it."""
+    names = corpus.items
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("utterance", "fold", "part"))
+    for fold in folds:
+        for part, side in (("train", fold.train), ("test", fold.test)):
+            writer.writerows((names[index], fold.name, part) for index in side)
+    return buffer.getvalue()
+
+
 def fold_rows(corpus: Corpus, folds: Sequence[Fold]) -> list[dict[str, Any]]:
-    """Return who is learned from and who is evaluated, fold by fold."""
+    """Return who is learned from and who is evaluated, fold by fold, and what a reader must know of that."""
+    overlap, absent = speaker_overlap(corpus, folds), absent_classes(corpus, folds)
 
     def speakers(indices: Any) -> str:
         return " ".join(sorted({corpus.utterances[index].speaker or "unknown" for index in indices}))
@@ -206,6 +224,8 @@ def fold_rows(corpus: Corpus, folds: Sequence[Fold]) -> list[dict[str, Any]]:
             "test_items": len(fold.test),
             "train_speakers": speakers(fold.train),
             "test_speakers": speakers(fold.test),
+            "speakers_on_both_sides": " ".join(overlap.get(fold.name, ())),
+            "absent_classes": " ".join(absent.get(fold.name, ())),
         }
         for fold in folds
     ]

@@ -11,14 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bserkit.comparison import Predictions, TextTable, read_predictions
+from bserkit.comparison import Predictions, TextTable, read_predictions, utterance_of
 from bserkit.component import Spec
 from bserkit.document import Cell, Listing, Picture, Report, Section, ShadedTable
 from bserkit.experiment import FUSION
 from bserkit.metrics import Measures, measure
 from bserkit.plots import fusion_search_figure, interval_figure, svg, training_figure
-from bserkit.record import ORACLE, SearchPoint, mean_scores, search_curves
-from bserkit.statistics import Interval, chance, interval_warning, speaker_confusions, speaker_intervals
+from bserkit.protocol import CAUTIONS, warnings_of
+from bserkit.record import FOLDS, ORACLE, SearchPoint, mean_scores, search_curves
+from bserkit.speakers import one_spelling
+from bserkit.statistics import (
+    Interval,
+    chance,
+    interval_warning,
+    nobody,
+    over_speakers,
+    speaker_confusions,
+    speaker_intervals,
+)
 from bserkit.text import counted, csv_rows
 
 if TYPE_CHECKING:
@@ -27,7 +37,7 @@ if TYPE_CHECKING:
     from bserkit.tracking import KeptRun
 
 #: The files of a run that a report is made of, and those that it shows where there are any.
-NEEDED = ("predictions.csv", "folds.csv")
+NEEDED = ("predictions.csv", FOLDS)
 WANTED = ("config.toml", "results.csv", "fusion_search.csv", "skipped.csv", "channels.csv", "channels.png")
 _MEASURES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
 #: What a network's curves are called.
@@ -38,7 +48,9 @@ _CURVES = {
     "validation/accuracy": "held-out accuracy",
 }
 #: Beginnings of tags that have a place of their own, or that say nothing to a reader.
-_OWN_TAGS = ("mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "command", "machine", "notes", "fusion.notes")
+_OWN_TAGS = (
+    "mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "command", "machine", "notes", "fusion.notes", *CAUTIONS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def gather(run: KeptRun, artifacts: Mapping[str, bytes], networks: Sequence[Netw
         UsageError: the run has no predictions of a fusion.
     """
     texts = {name: content.decode() for name, content in artifacts.items() if not name.endswith(".png")}
-    predictions, folds = texts["predictions.csv"], texts["folds.csv"]
+    predictions, folds = texts["predictions.csv"], next(texts[name] for name in FOLDS if name in texts)
     others = [name for name in dict.fromkeys(row["part"] for row in csv_rows(predictions)) if name != FUSION]
     weights: dict[str, dict[str, float]] = {}
     choices: dict[str, dict[str, str]] = {}
@@ -150,24 +162,26 @@ def _bounds(one: Interval) -> str:
 
 def _result(facts: _Facts) -> Section:
     fusion = facts.fusion
-    speakers = sorted(set(fusion.speakers.tolist()))
+    speakers = sorted(set(one_spelling(fusion.speakers).tolist()))
     without = chance(fusion.labels, fusion.classes)
     intervals = facts.intervals()
     said = ", ".join(f"{words} {intervals[name]}" for name, words in _MEASURES.items())
+    who = "unknown speakers" if nobody(speakers) else counted(len(speakers), "speaker")
+    brackets = "" if nobody(speakers) else "; brackets hold 95% intervals over speakers"
     paragraphs = [
-        f"Each of {len(fusion.items)} utterances of {counted(len(speakers), 'speaker')} was given one of "
+        f"Each of {len(fusion.items)} utterances of {who} was given one of "
         f"{len(fusion.classes)} emotions by what was learned from the training side of its fold "
-        f"({counted(len(facts.folds), 'fold')}). The fusion of all channels reached {said}; brackets hold 95% "
-        "intervals over speakers. UAR, the recall averaged over the emotions, is the number to look at where some "
-        "emotions are more frequent than others.",
+        f"({counted(len(facts.folds), 'fold')}). The fusion of all channels reached {said}{brackets}. "
+        "UAR, the recall averaged over the emotions, is the number to look at where some emotions are more frequent "
+        "than others.",
         f"Without listening, guessing reaches a UAR of {without.uar:.3f}, and always deciding for "
         f"{without.majority} an accuracy of {without.accuracy:.3f}. {_verdict(intervals['uar'], without.uar)}".rstrip(),
     ]
     by_part = {part: facts.intervals(part)["uar"] for part in facts.parts}
     told = "; ".join(f"{part} {one}" for part, one in by_part.items())
     picture = Picture(
-        "UAR of each channel, each transform and the fusion, with 95% intervals over speakers",
-        f"Dots with intervals. UAR: {told}. Chance is {without.uar:.3f}.",
+        f"UAR of each channel, each transform and the fusion{over_speakers(speakers)}",
+        f"Dots{'' if nobody(speakers) else ' with intervals'}. UAR: {told}. Chance is {without.uar:.3f}.",
         svg(interval_figure(by_part, without.uar, "UAR"), "intervals"),
     )
     return Section("result", "Result", paragraphs, [picture], _warnings(facts, speakers))
@@ -187,6 +201,7 @@ def _warnings(facts: _Facts, speakers: Sequence[str]) -> list[str]:
     tags = facts.run.tags
     untrained = facts.run.parameters.get("backbone.weights") == "random" and not facts.networks
     said = [
+        *warnings_of(tags),
         interval_warning(speakers),
         "The network's weights are random: it was never trained on anything." if untrained else "",
         *(f"{tags[name]}." for name in ("notes", "fusion.notes") if tags.get(name)),
@@ -231,7 +246,7 @@ def _protocol(facts: _Facts) -> Section:
     ]  # fmt: skip
     if skipped := csv_rows(facts.texts.get("skipped.csv", "")):
         blocks.append(
-            TextTable("Left out", ["recording", "reason"], [[one["item"], one["reason"]] for one in skipped], 2)
+            TextTable("Left out", ["recording", "reason"], [[utterance_of(one), one["reason"]] for one in skipped], 2)
         )
     but = " The oracle fusion, which is no result, is the one exception." if facts.has_oracle else ""
     paragraphs = [
@@ -286,7 +301,7 @@ def _tables(facts: _Facts) -> Section:
         ["UAR of a speaker or a fold is over the emotions that it has."],
         [
             TextTable(
-                "Channels, transforms and fusion, with 95% intervals over speakers",
+                f"Channels, transforms and fusion{over_speakers(sorted(set(facts.fusion.speakers.tolist())))}",
                 ["part", "kind", *_MEASURES.values(), "weight: mean (lowest to highest over folds)"],
                 [_part_row(facts, part) for part in facts.parts],
                 2,
@@ -520,7 +535,7 @@ def _example(facts: _Facts) -> Section | None:
         return None
     one = rows[0]
     levels = "; ".join(f"{row['channel']} {float(row['mean']):.1f}" for row in rows)
-    what = f"{one['item']} ({one['label']}, {one['speaker'] or 'unknown'}), {float(one['seconds']):.2f} s"
+    what = f"{utterance_of(one)} ({one['label']}, {one['speaker'] or 'unknown'}), {float(one['seconds']):.2f} s"
     picture = Picture(
         f"Spectrograms of {what}",
         f"Spectrograms of {what}, one a channel, low bands below, brighter is louder. Mean log power: {levels}.",

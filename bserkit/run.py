@@ -16,11 +16,12 @@ from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, 
 from bserkit.extraction import extract, pending
 from bserkit.finetune import FromRun
 from bserkit.progress import Silent
-from bserkit.protocol import describe_overlap, speaker_overlap, split
+from bserkit.protocol import cautions, split
 from bserkit.record import (
     confusion_rows,
     fold_metrics,
     fold_rows,
+    folds_text,
     overall_metrics,
     prediction_rows,
     result_rows,
@@ -57,13 +58,13 @@ class RunResult:
     """What a run came to, and where it is kept.
 
     Attributes:
-        overlap: by fold, the speakers that were both in training and in test.
+        cautions: what a reader of the numbers must know of the split, as the run's tags.
     """
 
     evaluation: Evaluation
     run_id: str
     experiment_id: str
-    overlap: Mapping[str, Sequence[str]]
+    cautions: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ class Prepared:
     """A corpus that was checked, audited and split.
 
     Attributes:
-        overlap: by fold, the speakers that are both in training and in test.
+        cautions: what a reader of the numbers must know of the split, as a run's tags.
     """
 
     checked: Checked
     folds: Sequence[Fold]
     audit: Audit
-    overlap: Mapping[str, Sequence[str]]
+    cautions: Mapping[str, str]
 
     @property
     def corpus(self) -> Corpus:
@@ -103,7 +104,7 @@ def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Con
     name = settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
     with tracked_run(settings.experiment, name, parameters(settings), tags(settings, plugins, prepared)) as tracked:
         evaluation = evaluate_and_log(tracked, settings, prepared, features, store, reporter)
-        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, prepared.overlap)
+        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, prepared.cautions)
 
 
 def evaluate_and_log(
@@ -153,7 +154,7 @@ def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prep
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, settings.microphones, store, reporter)
     folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
     audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
-    return Prepared(checked, folds, audited, speaker_overlap(checked.corpus, folds))
+    return Prepared(checked, folds, audited, cautions(checked.corpus, folds))
 
 
 def planned_features(settings: Settings, prepared: Prepared, store: FeatureStore, reporter: Reporter) -> Features:
@@ -200,9 +201,7 @@ def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, 
         found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
     if prepared.checked.notes:
         found["notes"] = "; ".join(prepared.checked.notes)
-    if prepared.overlap:
-        found["speaker_overlap"] = describe_overlap(prepared.overlap)[:5000]
-    return found
+    return {**found, **prepared.cautions}
 
 
 def log_corpus(tracked: TrackedRun, prepared: Prepared) -> None:
@@ -211,11 +210,14 @@ def log_corpus(tracked: TrackedRun, prepared: Prepared) -> None:
     corpus, fingerprint = prepared.corpus, prepared.corpus.fingerprint(prepared.checked.digests)
     tracked.log_dataset(corpus.reader.name, fingerprint, str(corpus.root))
     tracked.tag("corpus.fingerprint", fingerprint)
-    tracked.log_text("folds.csv", csv_text(fold_rows(corpus, prepared.folds)))
+    tracked.log_text("folds.csv", folds_text(corpus, prepared.folds))
+    tracked.log_text("folds_summary.csv", csv_text(fold_rows(corpus, prepared.folds)))
     tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)} | audited.metrics())
     tracked.log_text("audit.md", markdown(audited))
     if corpus.skipped:
-        tracked.log_text("skipped.csv", csv_text([{"item": one.item, "reason": one.reason} for one in corpus.skipped]))
+        tracked.log_text(
+            "skipped.csv", csv_text([{"utterance": one.item, "reason": one.reason} for one in corpus.skipped])
+        )
 
 
 def _log_results(tracked: TrackedRun, evaluation: Evaluation, corpus: Corpus) -> None:

@@ -199,12 +199,31 @@ def chance(labels: np.ndarray, classes: Sequence[str]) -> Chance:
     return Chance(1 / len(classes), max(counts) / len(labels), classes[counts.index(max(counts))])
 
 
+def nobody(speakers: Sequence[str]) -> bool:
+    """Say whether none of these speakers, by name, is known: then nothing can be said over speakers."""
+    return list(speakers) == [""]
+
+
+def over_speakers(speakers: Sequence[str]) -> str:
+    """Say for a table's title whether its numbers have intervals.
+
+    >>> over_speakers(["ann", "bob"]), over_speakers([""])
+    (', with 95% intervals over speakers', '')
+    """
+    return "" if nobody(speakers) else ", with 95% intervals over speakers"
+
+
 def interval_warning(speakers: Sequence[str]) -> str:
     """Say in words that so few speakers make no interval to rely on; nothing is said of 10 or more.
 
     >>> interval_warning(["ann"])
     'There is only one speaker: nothing can be said about others.'
     """
+    if nobody(speakers):
+        return (
+            "No utterance names its speaker: there are no intervals over speakers, and intervals over utterances, "
+            "which would take those of one speaker for independent, are not given."
+        )
     unknown = "Items without a speaker's name count as one speaker. " if "" in speakers else ""
     if len(speakers) == 1:
         return f"{unknown}There is only one speaker: nothing can be said about others."

@@ -14,6 +14,7 @@ from bserkit.console import show_corpus
 from bserkit.errors import BserkitError, UsageError, is_interrupt
 from bserkit.experiment import FUSION
 from bserkit.progress import Numbered, Silent
+from bserkit.record import FOLDS
 from bserkit.run import (
     evaluate_and_log,
     log_corpus,
@@ -375,7 +376,7 @@ def _outcome(combination: Combination, run_id: str) -> Outcome:
         run=run,
         weights=weights,
         predictions=read_artifact_text(run, "predictions.csv"),
-        folds=read_artifact_text(run, "folds.csv"),
+        folds=read_artifact_text(run, FOLDS),
         command=combination.settings.command(),
         reference=combination.reference,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bserkit.comparison import Predictions, TextTable, compare, read_predictions
+from bserkit.comparison import Predictions, TextTable, compare, permutation_text, read_predictions
 from bserkit.experiment import FUSION
 from bserkit.metrics import Measures, measure
+from bserkit.protocol import warnings_of
 from bserkit.record import ORACLE
-from bserkit.statistics import RESAMPLES, SEED, Interval
+from bserkit.statistics import RESAMPLES, SEED, Interval, over_speakers
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Outcome:
         transforms: the transform of each channel, in the channels' order.
         weights: the weight of each channel and transform in every fold, where they have any.
         predictions: the text of predictions.csv.
-        folds: the text of folds.csv.
+        folds: the text of folds_summary.csv.
         command: what does this one run.
         reference: whether it stands beside the grid, to be compared with.
     """
@@ -134,7 +135,7 @@ def page(outcomes: Sequence[Outcome], chosen: Outcome | None) -> Page:
     always = (
         f"Chance: UAR {_percent(chance.uar)} %; always {chance.majority!r}: accuracy {_percent(chance.accuracy)} %."
     )
-    return Page([*sections, every], [always, *_remarks(grid), *compared.notes])
+    return Page([*sections, every], [*dict.fromkeys([always, *_remarks(grid), *compared.notes])])
 
 
 def confusions(chosen: Outcome) -> dict[str, Measures]:
@@ -256,7 +257,7 @@ def _confusion_tables(outcome: Outcome) -> list[TextTable]:
 def _overview(outcomes: Sequence[Outcome]) -> TextTable:
     """Write every combination beside its oracle."""
     return TextTable(
-        "Every combination, with 95% intervals over speakers (%)",
+        f"Every combination{over_speakers(sorted(set(outcomes[0].decided().speakers.tolist())))} (%)",
         ["", "run", *_WORDS.values(), "oracle UAR", "optimism, UAR"],
         [
             [
@@ -282,10 +283,10 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
         if pair := pairs.get(index):
             row.append(_interval(pair.difference["uar"], "+.2f"))
             row.append(f"{pair.items.p:.2g} ({pair.mcnemar_holm:.2g})")
-            row += [f"{pair.permutation[name]:.2g} ({pair.permutation_holm[name]:.2g})" for name in _WORDS]
+            row += [permutation_text(pair, name) for name in _WORDS]
         rows.append([*row, *[""] * (7 - len(row))])
     return TextTable(
-        "Table 8. Against references, with 95% intervals over speakers (%); p (p after Holm for "
+        f"Table 8. Against references{over_speakers(compared.speakers)} (%); p (p after Holm for "
         f"{counted(len(references), 'comparison')})",
         [
             "",
@@ -300,7 +301,8 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
 
 
 def _remarks(grid: Sequence[Outcome]) -> list[str]:
-    said = [f"Note: {note}." for note in dict.fromkeys(one.run.tags.get("fusion.notes") for one in grid) if note]
+    said = [*dict.fromkeys(warning for one in grid for warning in warnings_of(one.run.tags))]
+    said += [f"Note: {note}." for note in dict.fromkeys(one.run.tags.get("fusion.notes") for one in grid) if note]
     if any(one.weights for one in grid):
         said.append(
             "α, β and λ weigh the first channel of the first pair, that of the second, and the first pair (eqs. 8-10). "

@@ -373,32 +373,37 @@ def best_runs(experiment: str, count: int, metric: str = "uar") -> list[KeptRun]
     return best
 
 
-def read_artifact_text(run: KeptRun, name: str) -> str:
-    """Read a text file that a run logged.
+def read_artifact_text(run: KeptRun, name: str | tuple[str, ...]) -> str:
+    """Read a text file that a run logged; of several names the first that it has.
 
     Raises:
         UsageError: the run has no such file.
     """
-    return read_artifacts(run, [name])[name].decode()
+    (content,) = read_artifacts(run, [name]).values()
+    return content.decode()
 
 
-def read_artifacts(run: KeptRun, needed: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, bytes]:
+def read_artifacts(
+    run: KeptRun, needed: Sequence[str | tuple[str, ...]], wanted: Sequence[str] = ()
+) -> dict[str, bytes]:
     """Read files that a run logged, by name: all that are needed, and those that are wanted if it has them.
+
+    Of a needed one with several names the first that the run has is read.
 
     Raises:
         UsageError: the run lacks one that is needed.
     """
     with _existing_store() as client, tempfile.TemporaryDirectory() as folder:
         logged = {file.path for file in client.list_artifacts(run.run_id)}
-        if missing := [name for name in needed if name not in logged]:
-            raise UsageError(
-                f"Run {run.run_id} ({run.name}) has no {missing[0]}: it is no run of this kind, or lost its files."
-            )
-        return {
-            name: Path(client.download_artifacts(run.run_id, name, folder)).read_bytes()
-            for name in (*needed, *wanted)
-            if name in logged
-        }
+        found = [name for name in wanted if name in logged]
+        for names in needed:
+            names = (names,) if isinstance(names, str) else names
+            if not (kept := [name for name in names if name in logged]):
+                raise UsageError(
+                    f"Run {run.run_id} ({run.name}) has no {names[0]}: it is no run of this kind, or lost its files."
+                )
+            found.append(kept[0])
+        return {name: Path(client.download_artifacts(run.run_id, name, folder)).read_bytes() for name in found}
 
 
 def networks_of(run: KeptRun) -> list[KeptRun]:

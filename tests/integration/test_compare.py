@@ -55,7 +55,7 @@ def refusals(run_cli, lab, runs, compared):
 
 def fusion(run):
     table = pd.read_csv(run.artifacts / "predictions.csv")
-    return table[table["part"] == "fusion"].sort_values("item", ignore_index=True)
+    return table[table["part"] == "fusion"].sort_values("utterance", ignore_index=True)
 
 
 def measures(table):

@@ -16,7 +16,7 @@ from bserkit.pooling import Pooler
 from bserkit.tracking import ui_command
 
 CHANNELS = ["left", "right", "mid", "side"]
-COLUMNS = ["item", "label", "speaker", "session", "split", "channel", "segment", "start", "end", "feature"]
+COLUMNS = ["utterance", "label", "speaker", "session", "split", "channel", "segment", "start", "end", "feature"]
 POOLER = "block-max:blocks=3,pyramid=true"
 
 
@@ -36,11 +36,11 @@ def test_the_segment_file_has_one_row_a_segment_and_channel(extracted, rows):
     table = pd.read_parquet(folder / "segments.parquet")
     assert list(table.columns) == COLUMNS
     assert ends["segments"].stdout == f"{len(table)} rows of 36 utterances in segments.parquet\n"
-    described = set(table[["item", "label", "speaker"]].itertuples(index=False, name=None))
+    described = set(table[["utterance", "label", "speaker"]].itertuples(index=False, name=None))
     assert described == set(rows)
-    for (item, channel), segments in table.groupby(["item", "channel"]):
+    for (item, channel), segments in table.groupby(["utterance", "channel"]):
         assert segments["segment"].tolist() == list(range(len(segments))), (item, channel)
-    counts = table.groupby(["item", "channel"]).size().unstack()
+    counts = table.groupby(["utterance", "channel"]).size().unstack()
     assert sorted(counts.columns) == sorted(CHANNELS)
     assert counts.nunique(axis=1).eq(1).all()
     assert (set(table["session"]), set(table["split"])) == ({""}, {""})
@@ -62,7 +62,7 @@ def test_every_segments_feature_has_the_backbones_size_and_channels_differ(extra
 def test_segments_follow_one_another_by_the_shift_as_long_as_they_fit(extracted):
     folder, _ = extracted
     table = pd.read_parquet(folder / "segments.parquet")
-    for (item, channel), segments in table.groupby(["item", "channel"]):
+    for (item, channel), segments in table.groupby(["utterance", "channel"]):
         # 0.9 s and 0.1 s more a take, in frames of 10 ms after the first transform of 32 ms.
         frames = (14400 + 1600 * int(item[-5]) - 512) // 160 + 1
         starts = 0.3 * np.arange((frames - 64) // 30 + 1)
@@ -94,7 +94,7 @@ def test_the_pooled_file_is_the_pooler_applied_to_the_segment_file(extracted):
     assert ends["pooled"].stdout == "144 rows of 36 utterances in pooled.parquet\n"
     assert len(pooled) == 4 * 36
     pooler = load_plugins(outside=False).make(Pooler, POOLER)
-    by_utterance = {key: np.stack(group["feature"]) for key, group in segments.groupby(["item", "channel"])}
+    by_utterance = {key: np.stack(group["feature"]) for key, group in segments.groupby(["utterance", "channel"])}
     assert len(by_utterance) == len(pooled)
     for row in pooled.itertuples():
         expected = pooler.pool(by_utterance[row.item, row.channel])
@@ -106,7 +106,7 @@ def test_the_pooled_file_is_the_pooler_applied_to_the_segment_file(extracted):
 def test_a_pooled_row_spans_its_whole_utterance(extracted):
     folder, _ = extracted
     pooled = pd.read_parquet(folder / "pooled.parquet")
-    take = pooled["item"].str.extract(r"-(\d)\.wav")[0].astype(int)
+    take = pooled["utterance"].str.extract(r"-(\d)\.wav")[0].astype(int)
     assert pooled["end"].tolist() == pytest.approx((0.9 + 0.1 * take).tolist())
 
 

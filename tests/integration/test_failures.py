@@ -192,7 +192,7 @@ def test_bad_recordings_are_left_out_counted_and_listed_and_the_others_are_used(
     ended = cli("run", path, *fast, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     run = read_run(lab, ended)
-    listed = pd.read_csv(run.artifacts / "skipped.csv").set_index("item")["reason"]
+    listed = pd.read_csv(run.artifacts / "skipped.csv").set_index("utterance")["reason"]
     assert sorted(listed.index) == [*BAD, "line 43"]
     for name, reason in (BAD | {"line 43": "there is no file 'no.wav'"}).items():
         assert listed[name].startswith(reason), name

@@ -77,7 +77,7 @@ def test_real_stereo_speech_runs_end_to_end_through_a_real_pretrained_network(
     assert params["backbone.weights_digest"] == "ce39b5347dc5af50a85c2fb06cf9ecbd62a21c74058c2ca6fcee82974b9db35c"
     table = pd.read_csv(run.artifacts / "predictions.csv")
     fused = table[table["part"] == "fusion"]
-    assert fused["item"].nunique() == len(fused) == run.metrics["items"] == 42
+    assert fused["utterance"].nunique() == len(fused) == run.metrics["items"] == 42
     assert fused["label"].value_counts().to_dict() == dict.fromkeys(
         ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"), 3 * TAKES
     )
@@ -109,8 +109,8 @@ def test_mono_speech_runs_on_the_mono_mix_in_speaker_groups(cli, urdu_subset, fa
     assert (params["corpus"], params["channels"], params["protocol.groups"]) == ("urdu", "mono", "3")
     table = pd.read_csv(run.artifacts / "predictions.csv")
     assert set(table["part"]) == {"mono", "fusion"}
-    assert set(table["item"]) == files
+    assert set(table["utterance"]) == files
     assert set(table["label"]) == {"angry", "happy", "neutral", "sad"}
-    assert (table["item"].str.extract(r"/(S[MF]\d+)_")[0] == table["speaker"]).all()
+    assert (table["utterance"].str.extract(r"/(S[MF]\d+)_")[0] == table["speaker"]).all()
     assert table.groupby("speaker")["fold"].nunique().eq(1).all()
     assert set(table["fold"]) == {"group1", "group2", "group3"}

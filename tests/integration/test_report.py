@@ -156,7 +156,7 @@ def test_a_page_has_the_protocol_and_the_configuration_that_gives_the_run_again(
 def test_a_run_logs_what_its_channels_look_like(first_run, rows):
     example = pd.read_csv(first_run.artifacts / "channels.csv")
     assert example["channel"].tolist() == ["left", "right", "mid", "side"]
-    assert set(example["item"]) == {min(path for path, _, _ in rows)}
+    assert set(example["utterance"]) == {min(path for path, _, _ in rows)}
     assert (example["low"] < example["mean"]).all()
     assert (example["mean"] < example["high"]).all()
     assert (first_run.artifacts / "channels.png").read_bytes().startswith(b"\x89PNG")

@@ -182,7 +182,9 @@ def test_the_order_of_a_manifests_rows_changes_nothing_and_quiet_prints_one_line
     assert ended.stdout == f"{expected} run={run.id}\n"
     assert ended.stderr == ""
     assert run.tags["corpus.fingerprint"] == first_run.tags["corpus.fingerprint"]
-    by_item = [table.sort_values(["part", "item"], ignore_index=True) for table in map(predictions, (first_run, run))]
+    by_item = [
+        table.sort_values(["part", "utterance"], ignore_index=True) for table in map(predictions, (first_run, run))
+    ]
     pd.testing.assert_frame_equal(*by_item, check_exact=True)
 
 
@@ -264,7 +266,7 @@ def test_the_corpus_is_logged_as_the_runs_input_by_its_content(first_run, corpus
 def test_the_logged_predictions_give_the_logged_metrics_of_every_part(first_run):
     for part in PARTS:
         table = predictions(first_run, part)
-        assert len(table) == table["item"].nunique() == first_run.metrics["items"] == 36
+        assert len(table) == table["utterance"].nunique() == first_run.metrics["items"] == 36
         prefix = "" if part == "fusion" else f"{part}/"
         logged = {name: first_run.metrics[prefix + name] for name in ("accuracy", "uar", "macro_f1")}
         assert logged == pytest.approx(measures(table)), part
@@ -291,7 +293,7 @@ def test_a_prediction_is_the_class_of_the_largest_score(first_run):
 
 
 def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker(first_run):
-    folds = pd.read_csv(first_run.artifacts / "folds.csv").set_index("fold")
+    folds = pd.read_csv(first_run.artifacts / "folds_summary.csv").set_index("fold")
     table = predictions(first_run)
     assert sorted(set(table["fold"])) == sorted(folds.index) == ["ann", "bob", "cat", "dan"]
     assert (table["fold"] == table["speaker"]).all()
@@ -304,6 +306,7 @@ def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker
 def test_every_artifact_is_there_and_pictures_are_pictures(first_run):
     pictures = {"channels.png", "confusion.png", "confusion_parts.png", "fusion_search.png"}
     tables = {"predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv", "channels.csv"}
+    tables |= {"folds_summary.csv"}
     assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {"config.toml", "audit.md"}
     for name in pictures:
         assert (first_run.artifacts / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n"), name
@@ -400,7 +403,7 @@ def test_recordings_that_are_not_stereo_are_refused_by_name_with_the_ways_out(cl
 def test_mono_skip_leaves_them_out_and_says_so(flat_run, first_run):
     ended, run = flat_run("--mono", "skip")
     assert (run.artifacts / "predictions.csv").read_bytes() == (first_run.artifacts / "predictions.csv").read_bytes()
-    assert pd.read_csv(run.artifacts / "skipped.csv")["item"].tolist() == FLAT
+    assert pd.read_csv(run.artifacts / "skipped.csv")["utterance"].tolist() == FLAT
     assert (run.metrics["items"], run.metrics["skipped"]) == (36, 2)
     assert "2 left out" in ended.stderr
     assert all(name in ended.stderr for name in FLAT)
@@ -409,7 +412,7 @@ def test_mono_skip_leaves_them_out_and_says_so(flat_run, first_run):
 
 def test_mono_duplicate_keeps_them_and_warns_of_a_silent_side(flat_run):
     ended, run = flat_run("--mono", "duplicate")
-    assert set(predictions(run, "fusion")["item"]) >= set(FLAT)
+    assert set(predictions(run, "fusion")["utterance"]) >= set(FLAT)
     assert (run.metrics["items"], run.metrics["skipped"]) == (38, 0)
     for text in (" ".join(ended.stderr.split()), run.tags["notes"]):
         assert "2 recordings without stereo were kept with a silent Side" in text
@@ -419,7 +422,7 @@ def test_the_mono_mix_takes_recordings_of_any_kind(flat_run):
     ended, run = flat_run("--channels", "mono")
     table = predictions(run)
     assert list(dict.fromkeys(table["part"])) == ["mono", "fusion"]
-    assert set(table["item"]) >= set(FLAT)
+    assert set(table["utterance"]) >= set(FLAT)
     assert np.array_equal(*(table[table["part"] == part]["score_calm"] for part in ("mono", "fusion")))
     assert run.metrics["items"] == 38
     assert dict(run.params)["channels"] == "mono"
@@ -465,6 +468,66 @@ def test_foreign_folds_with_a_speaker_on_both_sides_go_on_only_when_allowed_and_
     assert run.metrics["items"] == 36
     tested = {line.split(",")[0] for line in (run.artifacts / "predictions.csv").read_text().splitlines()[1:]}
     assert tested == {name for name, _, speaker in rows if speaker == "ann"} | {rows[-1][0]}
+
+
+def test_a_runs_own_folds_give_the_run_again(cli, lab, corpus, fast, first_run, read_run):
+    protocol = f"file:path={first_run.artifacts / 'folds.csv'}"
+    ended = cli("run", corpus / "manifest.csv", *fast, "--protocol", protocol, cwd=lab)
+    assert ended.returncode == 0, ended.stderr
+    again = read_run(lab, ended)
+    for name in ("predictions.csv", "folds.csv", "folds_summary.csv"):
+        assert (again.artifacts / name).read_bytes() == (first_run.artifacts / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def nameless(run_cli, rows, manifest, fast, lab):
+    """Runs on the corpus without its speakers, in random folds, with two fusions."""
+    path = manifest("nameless.csv", [(path, label, "") for path, label, _ in rows])
+    stratified = ("run", path, *fast, "--protocol", "stratified:folds=3", "--fusion")
+    return [run_cli(*stratified, fusion, cwd=lab) for fusion in ("two-stage:inner_by=random", "feature")]
+
+
+def test_stratified_folds_say_everywhere_what_they_are(nameless, read_run, lab):
+    ended = nameless[0]
+    assert ended.returncode == 0, ended.stderr
+    run = read_run(lab, ended)
+    warning = "WARNING: the same speaker may be in training and in test: 36 of 36 utterances name no speaker"
+    assert "3 folds, SPEAKERS MAY BE ON BOTH SIDES" in ended.stderr
+    for text in (ended.stderr, ended.stdout):
+        assert warning in " ".join(text.split())
+    assert run.tags["speakers_unknown"] == "36 of 36 utterances name no speaker"
+    assert run.tags["fusion.notes"].startswith("inner folds at random: the same speaker may be on both sides")
+    assert len(pd.read_csv(run.artifacts / "fusion_search.csv")) == 3 * 3 * 11
+    assert not {"uar_low", "uar_high"} & run.metrics.keys()
+    assert "95% intervals" not in ended.stdout
+
+
+def test_runs_without_speakers_are_compared_and_reported(nameless, cli, read_run, lab, tmp_path):
+    ids = [read_run(lab, ended).id for ended in nameless]
+    compared = cli("compare", *ids, cwd=lab)
+    assert compared.returncode == 0, compared.stderr
+    assert "the same speaker may be in training and in test" in " ".join(compared.stdout.split())
+    written = cli("report", ids[0], "--out", tmp_path / "report.html", cwd=lab)
+    assert written.returncode == 0, written.stderr
+    assert "WARNING: the same speaker may be in training and in test" in (tmp_path / "report.html").read_text()
+
+
+def test_speakers_that_are_emotions_stop_a_run_early(cli, rows, manifest, fast):
+    path = manifest("emotions.csv", [(path, label, label) for path, label, _ in rows])
+    ended = cli("run", path, *fast)
+    assert ended.returncode == 2
+    assert "it looks as if the speaker names the emotion" in ended.stderr
+    assert EXTRACTING not in ended.stderr
+
+
+def test_classes_that_a_fold_does_not_learn_are_told(cli, lab, rows, manifest, fast, read_run):
+    path = manifest("rare.csv", [(path, "rare" if who == "dan" and label == "mad" else label, who)
+                                 for path, label, who in rows])  # fmt: skip
+    ended = cli("run", path, *fast, cwd=lab)
+    assert ended.returncode == 0, ended.stderr
+    for text in (ended.stderr, ended.stdout):
+        assert "WARNING: folds test classes that they do not learn (dan: rare)" in " ".join(text.split())
+    assert read_run(lab, ended).tags["absent_classes"] == "dan: rare"
 
 
 def test_a_run_of_unheard_speakers_has_no_tag_of_overlap(first_run, first):

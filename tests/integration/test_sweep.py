@@ -75,7 +75,7 @@ def test_a_sweep_logs_what_it_went_through_and_no_result_of_its_own(swept, corpu
     assert re.fullmatch(r"mono: bserkit run .* --channels mono .*", params["reference.1"])
     assert {name for name in parent.metrics if not name.startswith("audit/")} == {"items", "skipped"}
     names = {path.name for path in parent.artifacts.iterdir()}
-    assert names == {"tables.md", "results.csv", "confusion.png", "folds.csv", "audit.md"}
+    assert names == {"tables.md", "results.csv", "confusion.png", "folds.csv", "folds_summary.csv", "audit.md"}
 
 
 def test_features_are_computed_and_pooled_once(swept):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def rows(wrong=(), part="fusion"):
     """Return a run's predictions: all right but those of the items whose names are given."""
     return [
         {
-            "item": f"{speaker}-{take}",
+            "utterance": f"{speaker}-{take}",
             "speaker": speaker,
             "fold": speaker,
             "part": part,
@@ -56,8 +57,8 @@ def test_the_order_of_items_is_of_no_account():
     ("given", "said"),
     [
         (rows()[2:], "their items differ: 22 are in both, 2 only in aaaaaaaa (ann-0, ann-1), 0 only in bbbbbbbb"),
-        (changed("item", "new"), "23 are in both, 1 only in aaaaaaaa (ann-0), 1 only in bbbbbbbb (new)"),
-        (changed("item", "z")[4:], "only in aaaaaaaa (ann-0, ann-1, ann-2, ...)"),
+        (changed("utterance", "new"), "23 are in both, 1 only in aaaaaaaa (ann-0), 1 only in bbbbbbbb (new)"),
+        (changed("utterance", "z")[4:], "only in aaaaaaaa (ann-0, ann-1, ann-2, ...)"),
         (changed("label", "mad", 2), "the labels of 2 of 24 items differ (ann-0: calm, mad; ann-1: glad, mad)"),
         (changed("speaker", "eve"), "the speakers of 1 of 24 items differ (ann-0: ann, eve)"),
         (changed("fold", "one", 24), "the folds of 24 of 24 items differ (ann-0: ann, one; ann-1: ann, one"),
@@ -98,6 +99,28 @@ def test_a_difference_is_the_later_run_minus_the_earlier_by_hand():
     assert found.speaker_uar[0].tolist() == pytest.approx([5 / 6] * 6)
     assert found.speaker_uar[1].tolist() == pytest.approx([2 / 3, *[1] * 5])
     assert (found.chance.uar, found.chance.accuracy, found.chance.majority) == (1 / 4, 1 / 2, "calm")
+
+
+def test_predictions_of_older_runs_are_read_all_the_same():
+    older = [{"item" if name == "utterance" else name: value for name, value in row.items()} for row in rows()]
+    check_comparable(predictions("a", rows()), predictions("b", older))
+
+
+def test_without_speakers_nothing_is_said_over_speakers():
+    nameless = [row | {"speaker": "", "fold": "fold1"} for row in rows(["ann-0"])]
+    runs = [predictions(name, given) for name, given in (("a", nameless), ("b", nameless[::-1]))]
+    warned = {"speakers_unknown": "24 of 24 utterances name no speaker"}
+    runs = [replace(one, run=replace(one.run, tags=warned)) for one in runs]
+    found = compare(runs, "fusion", resamples=100, seed=0)
+    page = markdown(found)
+    assert "of unknown speakers\n" in page
+    assert "over speakers" not in page.replace("there are no intervals over speakers", "")
+    assert "permutation test" not in page
+    assert "No utterance names its speaker" in page
+    assert "WARNING: the same speaker may be in training and in test: 24 of 24 utterances name no speaker" in page
+    (pair,) = found.pairs
+    assert np.isnan([*pair.permutation.values(), *pair.permutation_holm.values()]).all()
+    assert "nan" not in page
 
 
 @pytest.mark.parametrize(("runs", "pairs"), [(2, 1), (4, 6), (5, 4)])

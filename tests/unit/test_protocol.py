@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ from bserkit import UsageError, Utterance, speaker_groups, stratified_groups
 from bserkit.builtin.corpora import Folders
 from bserkit.corpus import Corpus, Skipped
 from bserkit.plugins import load_plugins
-from bserkit.protocol import Fold, FoldsFile, Protocol, describe_overlap, speaker_overlap
+from bserkit.protocol import (
+    Fold,
+    FoldsFile,
+    Protocol,
+    by_fold,
+    cautions,
+    speaker_overlap,
+    warnings_of,
+)
 from bserkit.protocol import split as split_corpus
 
 PLUGINS = load_plugins(outside=False)
@@ -21,7 +30,7 @@ class Given(Protocol):
     train: tuple[int, ...]
     test: tuple[int, ...]
 
-    def folds(self, corpus):
+    def folds_of(self, corpus):
         return [Fold("only", np.array(self.train, dtype=int), np.array(self.test, dtype=int))]
 
 
@@ -127,6 +136,7 @@ def test_utterances_without_a_speaker_are_refused_with_their_number_and_the_ways
     assert f"Protocol {spec} splits by speaker, but 2 of 4 utterances name none" in message
     assert "folders:speaker=REGEX" in message
     assert "--protocol predefined" in message
+    assert "--protocol stratified" in message
 
 
 @pytest.mark.parametrize("spec", ["loso", "losgo"])
@@ -230,6 +240,94 @@ def test_speaker_groups_do_not_part_two_spellings():
     assert speaker_groups(["s1", "S1 ", "b", "S1"], 9).tolist() == [0, 0, 1, 0]
 
 
+def labelled(*pairs, splits=()):
+    """Utterances by (speaker, label)."""
+    return [replace(one, label=label) for one, (_, label) in zip(
+        utterances([speaker for speaker, _ in pairs], splits), pairs, strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", ["loso", "losgo:groups=3"])
+def test_speakers_that_are_emotions_are_refused(spec):
+    found = labelled(("joy", "joy"), ("joy", "joy"), ("fear", "fear"), ("calm", "calm"))
+    with pytest.raises(UsageError) as caught:
+        split(protocol(spec), found)
+    message = str(caught.value)
+    assert message.startswith(f"Fold calm of protocol {spec} tests calm, but learns fear, joy: it learns no class that")
+    assert "So do 2 more folds. Every speaker has a single emotion: it looks as if the speaker names" in message
+    assert "--corpus 'folders:speaker=REGEX'" in message
+
+
+def test_a_fold_that_learns_no_tested_class_is_refused():
+    found = labelled(("a", "joy"), ("a", "fear"), ("b", "calm"), splits=["train", "train", "val"])
+    with pytest.raises(UsageError, match=r"Fold val .* tests calm, but learns fear, joy: .*the folds part emotions"):
+        split(protocol("predefined"), found)
+
+
+def test_classes_that_a_fold_does_not_learn_are_a_caution():
+    found = labelled(("a", "joy"), ("a", "fear"), ("b", "joy"), ("b", "fear"), ("c", "joy"), ("c", "calm"))
+    folds = split(protocol("loso"), found)
+    told = cautions(corpus(found), folds)
+    assert told == {"absent_classes": "c: calm"}
+    assert warnings_of(told) == [
+        "WARNING: folds test classes that they do not learn (c: calm): no such utterance can be decided rightly."
+    ]
+
+
+def test_a_long_list_of_folds_is_cut_and_says_where_all_are():
+    found = {f"fold{number}": ["x" * 100] for number in range(20)}
+    assert by_fold(found).endswith("fold8: " + "x" * 100 + "; and 11 more folds, all in the run's folds_summary.csv")
+
+
+def test_a_split_that_is_beyond_doubt_has_no_caution():
+    found = utterances(["a", "b", "a", "b"])
+    assert cautions(corpus(found), split(protocol("loso"), found)) == {}
+
+
+@given(
+    st.lists(st.sampled_from(["joy", "fear", "calm"]), min_size=9, max_size=40).filter(lambda one: len(set(one)) > 1)
+)
+def test_stratified_tests_every_item_once_with_equal_shares(labels):
+    found = labelled(*(("", label) for label in [*labels, "joy", "joy", "fear", "fear"]))
+    folds = split(protocol("stratified:folds=2"), found)
+    assert sorted(np.concatenate([fold.test for fold in folds]).tolist()) == list(range(len(found)))
+    assert [fold.name for fold in folds] == ["fold1", "fold2"]
+    for label in set(labels):
+        counts = [sum(found[index].label == label for index in fold.test) for fold in folds]
+        assert abs(counts[0] - counts[1]) <= 1
+    assert (
+        cautions(corpus(found), folds)["speakers_unknown"] == f"{len(found)} of {len(found)} utterances name no speaker"
+    )
+
+
+def test_stratified_folds_do_not_depend_on_the_items_order():
+    found = labelled(*(("", label) for label in ["joy", "fear"] * 8))
+    order = np.random.default_rng(0).permutation(16)
+    shuffled = [found[index] for index in order]
+    by_path = [
+        {one.path: fold.name for fold in split(protocol("stratified"), some) for one in (some[i] for i in fold.test)}
+        for some in (found, shuffled)
+    ]
+    assert by_path[0] == by_path[1]
+
+
+def test_stratified_folds_follow_their_seed():
+    found = labelled(*(("", label) for label in ["joy", "fear"] * 8))
+    one, other = (sides(found, split(protocol(f"stratified:seed={seed}"), found)) for seed in (0, 1))
+    assert one != other
+
+
+def test_stratified_is_refused_where_speakers_are_known():
+    found = labelled(*((speaker, label) for speaker in "ab" for label in ["joy", "fear"] * 5))
+    with pytest.raises(UsageError, match=r"the same speaker in training and in test: .*--protocol loso"):
+        split(protocol("stratified"), found)
+    assert len(split(protocol("stratified"), found, allow_speaker_overlap=True)) == 5
+
+
+def test_more_stratified_folds_than_items_are_refused():
+    with pytest.raises(UsageError, match="makes 5 folds, but there are 2 utterances"):
+        split(protocol("stratified"), utterances(["", ""]))
+
+
 def test_speaker_groups_put_the_largest_speaker_first_into_the_smallest_group():
     speakers = ["e"] + ["d"] * 5 + ["c"] * 2 + ["b"] * 3 + ["a"] * 3
     groups = dict(zip(speakers, speaker_groups(speakers, 2).tolist(), strict=True))
@@ -307,6 +405,13 @@ def test_a_folds_file_may_have_other_columns_in_any_order_spaces_and_a_byte_orde
     assert sides(found("ab"), split(file, found("ab"))) == [("x", ["1"], ["0"])]
 
 
+def test_a_folds_file_finds_names_that_begin_with_a_blank(tmp_path):
+    file = folds_file(tmp_path, " 0.wav,x,train", "1.wav,x,test")
+    one, other = found("ab")
+    (fold,) = split(file, [replace(one, path=Path.cwd() / " 0.wav"), other])
+    assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
+
+
 def test_stretches_of_one_file_are_told_apart_by_their_seconds(tmp_path):
     path = Path.cwd() / "long.wav"
     parts = [Utterance(path, "joy", "a", 0.0, 1.5), Utterance(path, "joy", "b", 1.5)]
@@ -378,7 +483,7 @@ def test_overlapping_speakers_are_refused_by_name_unless_they_are_allowed(tmp_pa
     folds = split(file, speakers, allow_speaker_overlap=True)
     overlap = speaker_overlap(corpus(speakers), folds)
     assert overlap == {"x": ["a"], "y": ["b"], "z": ["a"]}
-    assert describe_overlap(overlap) == "x: a; y: b; z: a"
+    assert by_fold(overlap) == "x: a; y: b; z: a"
 
 
 def test_overlap_is_allowed_whatever_the_protocol_and_empty_sides_never_are():

@@ -103,6 +103,27 @@ def test_the_table_of_emotions_is_what_one_counts_by_hand():
     ]
 
 
+def test_a_report_without_speakers_says_so():
+    nameless = [row | {"speaker": ""} for row in predictions()]
+    tags = {"speakers_unknown": "6 of 6 utterances name no speaker", "absent_classes": "ann: mad"}
+    report = gathered(given=nameless, tags=tags)
+    told = page(report)
+    for said in (
+        "WARNING: the same speaker may be in training and in test: 6 of 6 utterances name no speaker.",
+        "WARNING: folds test classes that they do not learn (ann: mad)",
+        "of unknown speakers was given",
+        "No utterance names its speaker: there are no intervals over speakers",
+    ):
+        assert said in told
+    assert "95% intervals" not in told
+    assert "speakers_unknown:" not in told
+
+
+def test_the_newer_summary_of_folds_is_read_too():
+    newer = {"folds_summary.csv": csv_text(FOLDS), "folds.csv": "utterance,fold,part\n0.wav,ann,test\n"}
+    assert page(gathered(**newer)) == page(gathered())
+
+
 def test_an_emotion_that_is_never_decided_has_no_precision():
     never = [(speaker, label, "calm", left) for speaker, label, _, left in DECIDED]
     assert table(gathered(given=predictions(never)), "tables", "Emotion")[1][1:5] == ["3", "0", "0.000", ""]

@@ -182,7 +182,7 @@ def folds(train=0, test=1):
 
 
 def digest(*, settings=None, corpus=None, split=None):
-    prepared = Prepared(corpus or checked(), split or folds(), audit=None, overlap={})
+    prepared = Prepared(corpus or checked(), split or folds(), audit=None, cautions={})
     return _identity(settings or resolve(FAST, PLUGINS), prepared, PLUGINS)
 
 
