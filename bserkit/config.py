@@ -51,6 +51,8 @@ DEFAULTS: dict[str, Any] = {
 DEFAULTS_OF_INPUT: dict[str, dict[str, str]] = {"waveform": {"frontend": "waveform", "pooler": "global-avg"}}
 #: What the demonstration run takes where nothing else is asked for: no download, and fast.
 DEMO_BACKBONE = "alexnet:weights=random"
+#: The reader of the demonstration corpus, which is made where it is needed: it has no place to be named.
+DEMO_CORPUS = "demo"
 _TEXTS = ("data", "device", "precision", "mono", "experiment", "run-name", "plugins-dir", "cache")
 _KNOWN = (*DEFAULTS, "data", "corpus", "finetune", "run-name", "plugins-dir", "cache")
 
@@ -83,6 +85,11 @@ class Settings:
     run_name: str | None
     plugins_dir: str | None
 
+    @property
+    def named_data(self) -> Path | None:
+        """The corpus's root as a command or a file names it: not at all for the demonstration corpus."""
+        return None if self.corpus and self.corpus.name == DEMO_CORPUS else self.data
+
     def components(self) -> list[Component]:
         """Return every component, in the data's order."""
         extraction = self.extraction
@@ -94,7 +101,7 @@ class Settings:
 
     def flat(self) -> dict[str, str]:
         """Return every parameter once, under the names that MLflow shows."""
-        rows: dict[str, Any] = {"data": self.data or "demonstration corpus"}
+        rows: dict[str, Any] = {"data": self.named_data or "demonstration corpus"}
         for component in self.components():
             several = component.kind == ChannelTransform.kind
             rows[component.kind] = (
@@ -113,7 +120,7 @@ class Settings:
         device, precision = self.extraction.device, self.extraction.precision
         alone = [component for component in self.components() if component.kind not in {"corpus", "channels"}]
         typed = {
-            "corpus": self.corpus.spec if self.corpus and not self.found_reader else None,
+            "corpus": self.corpus.spec if self.corpus and self.named_data and not self.found_reader else None,
             "mono": self.mono,
             "microphones": spell_microphones(self.microphones),
             "channels": ",".join(transform.spec for transform in self.extraction.transforms),
@@ -126,7 +133,7 @@ class Settings:
             "plugins-dir": self.plugins_dir,
         }
         defaults = DEFAULTS | DEFAULTS_OF_INPUT.get(self.extraction.backbone.reads, {})
-        words = ["bserkit", "run", *([str(self.data)] if self.data else [])]
+        words = ["bserkit", "run", *([str(self.named_data)] if self.named_data else [])]
         for key, value in typed.items():
             if value is not None and value != defaults.get(key):
                 words += [f"--{key}", str(value)]
@@ -137,7 +144,7 @@ class Settings:
         """Return a configuration file that gives this run again, every parameter spelt out."""
         import tomli_w
 
-        document: dict[str, Any] = {"data": str(self.data)} if self.data else {}
+        document: dict[str, Any] = {"data": str(self.named_data)} if self.named_data else {}
         document |= {"seed": self.seed, "mono": self.mono, "experiment": self.experiment}
         document["microphones"] = spell_microphones(self.microphones)
         document |= {"device": self.extraction.device, "precision": self.extraction.precision}

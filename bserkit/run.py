@@ -9,8 +9,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bserkit.audit import Audit, audit, markdown
+from bserkit.config import DEMO_CORPUS
 from bserkit.console import ConsoleReporter, show_findings
 from bserkit.corpus import CorpusReader, read_corpus
+from bserkit.errors import UsageError
 from bserkit.example import channel_example
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
@@ -126,9 +128,18 @@ def evaluate_and_log(
 
 
 def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Reporter) -> Settings:
-    """Return the settings with the demonstration corpus where no data is named, saying that it is one."""
+    """Return the settings with the demonstration corpus where no data is named, saying that it is one.
+
+    Raises:
+        UsageError: no data is named, but how to read some.
+    """
     if settings.data:
         return settings
+    if settings.corpus and settings.corpus.name != DEMO_CORPUS:
+        raise UsageError(
+            f"--corpus {settings.corpus.spec} says how to read DATA, but no DATA is named. Name it, such as bserkit "
+            f"run PATH --corpus {settings.corpus.spec}, or leave --corpus out for the demonstration corpus."
+        )
     from bserkit.demo import demo_corpus
 
     reporter.say(
@@ -136,7 +147,9 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
         + (", with an untrained network" if "random" in settings.extraction.backbone.spec else "")
         + ". Its numbers say nothing about speech."
     )
-    return replace(settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, "csv"), found_reader=False)
+    return replace(
+        settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, DEMO_CORPUS), found_reader=False
+    )
 
 
 def with_whole_id(settings: Settings) -> Settings:

@@ -97,8 +97,8 @@ def test_the_pooled_file_is_the_pooler_applied_to_the_segment_file(extracted):
     by_utterance = {key: np.stack(group["feature"]) for key, group in segments.groupby(["utterance", "channel"])}
     assert len(by_utterance) == len(pooled)
     for row in pooled.itertuples():
-        expected = pooler.pool(by_utterance[row.item, row.channel])
-        assert np.array_equal(row.feature, expected), (row.item, row.channel)
+        expected = pooler.pool(by_utterance[row.utterance, row.channel])
+        assert np.array_equal(row.feature, expected), (row.utterance, row.channel)
     assert set(pooled["segment"]) == {0}
     assert set(pooled["start"]) == {0.0}
 

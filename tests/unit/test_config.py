@@ -17,6 +17,9 @@ from bserkit.cli import main
 from bserkit.config import DEFAULTS, read_config, resolve
 from bserkit.hardware import compute_whole_fp32, resolve_device, resolve_precision
 from bserkit.plugins import load_plugins
+from bserkit.progress import Silent
+from bserkit.run import with_data
+from bserkit.store import FeatureStore
 
 PLUGINS = load_plugins(outside=False)
 HERE = {"device": "cpu", "precision": "fp32"}
@@ -70,6 +73,19 @@ def test_defaults_are_the_papers_choices():
 
 def test_every_default_names_what_exists():
     assert resolve(DEFAULTS | {"device": "cpu"}, PLUGINS).experiment == "bserkit"
+
+
+def test_the_demonstration_corpus_is_named_by_no_place(tmp_path):
+    demo = replace(resolved(), data=tmp_path / "demo-1" / "manifest.csv", corpus=resolved(corpus="demo").corpus)
+    assert demo.command() == "bserkit run --backbone alexnet:weights=random"
+    assert demo.flat()["data"] == "demonstration corpus"
+    again = resolved(**read_config(config(tmp_path, demo.to_toml())))
+    assert again == replace(demo, data=None, found_reader=False)
+
+
+def test_a_reader_without_data_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--corpus emovo says how to read DATA, but no DATA is named"):
+        with_data(resolved(corpus="emovo"), PLUGINS, FeatureStore(tmp_path), Silent())
 
 
 def test_the_demonstration_needs_no_download():

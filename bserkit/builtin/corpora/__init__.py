@@ -2,6 +2,7 @@
 
 from bserkit import CorpusReader, hookimpl
 from bserkit.builtin.corpora.audformat_database import Audformat
+from bserkit.builtin.corpora.demo import Demo
 from bserkit.builtin.corpora.folders import Afew5, Folders
 from bserkit.builtin.corpora.iemocap import Iemocap
 from bserkit.builtin.corpora.manifest import Manifest
@@ -30,4 +31,5 @@ def bserkit_corpora() -> list[type[CorpusReader]]:
         Folders,
         Manifest,
         Audformat,
+        Demo,
     ]
