@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import unicodedata
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from bserkit.component import Component
 from bserkit.content import file_digest
 from bserkit.errors import UsageError, nearest
 from bserkit.speakers import one_spelling, same_name, speaker_groups, stratified_groups
+from bserkit.table_file import read_table
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -305,13 +306,11 @@ class FoldsFile(Protocol):
             UsageError: the file cannot be read, a column or an utterance is not known, or an utterance is in both parts
                 of a fold or tested twice; the lines are named.
         """
-        index_of = {item: index for index, item in enumerate(corpus.items)}
-        left_out = {skipped.item for skipped in corpus.skipped}
+        index_of = {_plain(item): index for index, item in enumerate(corpus.items)}
+        left_out = {_plain(skipped.item) for skipped in corpus.skipped}
         folds: dict[str, _Sides] = {}
         tested: dict[str, tuple[int, str]] = {}
         for line, item, name, part in self._rows():
-            # Blanks around a name are a spreadsheet's, unless a file is called so.
-            item = item if item in index_of or item in left_out else item.strip()
             if item not in index_of and item not in left_out:
                 raise self._wrong(
                     line,
@@ -339,29 +338,10 @@ class FoldsFile(Protocol):
         ]
 
     def _rows(self) -> list[_Row]:
-        try:
-            with Path(self.path).open(newline="", encoding="utf-8-sig") as stream:
-                reader = csv.DictReader(stream)
-                columns = reader.fieldnames or []
-                if missing := [name for name in ("utterance", "fold", "part") if name not in columns]:
-                    raise UsageError(
-                        f"The folds file {self.path} has no column {' and no column '.join(missing)}; its first line "
-                        f"reads {','.join(columns) or 'nothing'}. Expected utterance,fold,part."
-                    )
-                rows = [
-                    _Row(
-                        reader.line_num,
-                        row["utterance"] or "",
-                        *((row[name] or "").strip() for name in ("fold", "part")),
-                    )
-                    for row in reader
-                ]
-        except OSError as error:
-            raise UsageError(f"The folds file {self.path} cannot be read: {error.strerror}.") from None
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"The folds file {self.path} is not a csv file in UTF-8: {error}.") from None
+        table = read_table(Path(self.path), ("utterance", "fold", "part"), what="The folds file")
+        rows = [_Row(line, _plain(row["utterance"]), row["fold"], row["part"]) for line, row in table]
         for row in rows:
-            if not row.utterance.strip() or not row.fold:
+            if not row.utterance or not row.fold:
                 raise self._wrong(row.line, "it names no utterance or no fold")
             if row.part not in ("train", "test"):
                 raise self._wrong(row.line, f"the part is {row.part!r}; expected train or test")
@@ -371,6 +351,11 @@ class FoldsFile(Protocol):
 
     def _wrong(self, line: int, problem: str) -> UsageError:
         return UsageError(f"The folds file {self.path}, line {line}: {problem}.")
+
+
+def _plain(item: str) -> str:
+    """Spell an utterance's name as a table does: in one Unicode form, without blanks around it."""
+    return unicodedata.normalize("NFC", item).strip()
 
 
 class _Row(NamedTuple):

@@ -436,7 +436,10 @@ def test_what_was_left_out_of_the_corpus_is_left_out_of_the_folds(tmp_path):
             r"line 5: '0\.wav' is tested in fold 'y', but on line 2 in fold 'x' already",
         ),
         (["0.wav,x,valid"], "line 2: the part is 'valid'; expected train or test"),
-        (["0.wav,x"], "line 2: the part is ''"),
+        (["0.wav,x,"], "line 2: the part is ''"),
+        (["0.wav,x"], "line 2: it has 2 cells, the header 3"),
+        (["0.wav,x,train", "1.wav,x,test,more"], "line 3: it has 4 cells, the header 3"),
+        (["0.wav,x,train", '"1.wav,x,test', "2.wav,x,test"], "line 3: a quotation mark opens a cell and is not closed"),
         ([",x,train"], "line 2: it names no utterance or no fold"),
         (["0.wav,,train"], "line 2: it names no utterance or no fold"),
         (["0.wav,x,train"], "Fold x of .* has 1 training and 0 test items"),
@@ -451,8 +454,21 @@ def test_a_folds_file_that_cannot_be_meant_is_refused_with_its_line(tmp_path, ro
 
 @pytest.mark.parametrize("header", ["", "utterance,part", "item,fold,part"])
 def test_a_folds_file_without_a_column_is_refused_with_what_it_has(tmp_path, header):
-    with pytest.raises(UsageError, match=r"has no column .*Expected utterance,fold,part"):
+    with pytest.raises(UsageError, match=r"The folds file .* lacks the column .*Needed: utterance, fold, part"):
         split(folds_file(tmp_path, "0.wav,x,train", header=header), found("ab"))
+
+
+def test_a_folds_file_with_a_column_named_twice_is_refused(tmp_path):
+    file = folds_file(tmp_path, "0.wav,x,train,y", header="utterance,fold,part,fold")
+    with pytest.raises(UsageError, match="names the column fold 2 times"):
+        split(file, found("ab"))
+
+
+def test_a_folds_file_names_files_in_any_unicode_form(tmp_path):
+    file = folds_file(tmp_path, "e\u0301.wav,x,train", "1.wav,x,test")
+    one, other = found("ab")
+    (fold,) = split(file, [replace(one, path=Path.cwd() / "\u00e9.wav"), other])
+    assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
 
 
 def test_a_folds_file_that_is_not_there_or_is_no_text_is_refused(tmp_path):
@@ -461,7 +477,7 @@ def test_a_folds_file_that_is_not_there_or_is_no_text_is_refused(tmp_path):
         with pytest.raises(UsageError, match=r"none\.csv cannot be read: No such file"):
             ask()
     (tmp_path / "binary.csv").write_bytes(b"utterance,fold,part\n\xff\xfe,x,train\n")
-    with pytest.raises(UsageError, match="is not a csv file in UTF-8"):
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
         split(FoldsFile(path=str(tmp_path / "binary.csv")), found("ab"))
 
 
