@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bserkit.findings import CLIPPED_SHARE, Finding, findings
 from bserkit.likeness import Fingerprint, Likeness, likenesses
 from bserkit.meaning import meaning
 from bserkit.measuring import measure
+from bserkit.speakers import one_spelling
 from bserkit.text import counted, markdown_table
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from bserkit.corpus import Corpus, Utterance
     from bserkit.progress import Reporter
     from bserkit.store import FeatureStore
-
-#: Pairs that share sound which a run's audit.md lists.
-_TOLD = 200
-#: From this share of samples at full scale on a recording counts as clipped.
-CLIPPED_SHARE = 0.001
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Measured:
         level_db: root mean square of both channels, dB of full scale.
         side_to_mid_db: energy of L - R over that of L + R, dB; minus infinity where left equals right.
         right_to_left_db: energy of the right channel over that of the left, dB.
-        delay_ms: how much later the right channel is than the left; not a number where they are equal.
+        delay_ms: how much later the right channel is than the left; not a number where they are equal or one is silent.
         digest: the samples by content, whatever file format holds them.
     """
 
@@ -62,6 +58,7 @@ class Audit:
         unusable: (item, reason) of each recording that a run leaves out.
         exact: groups of recordings whose samples are the same.
         near: pairs that share a stretch of sound, the exact ones left out.
+        needs_stereo: whether channels are learned from that are made of what differs between left and right.
     """
 
     corpus: Corpus
@@ -69,114 +66,53 @@ class Audit:
     unusable: tuple[tuple[str, str], ...]
     exact: tuple[tuple[Measured, ...], ...]
     near: tuple[Likeness, ...]
+    needs_stereo: bool = True
 
-    def findings(self) -> list[str]:
-        """Say in words what could fool the numbers, the gravest first."""
-        return [*self._across_speakers(), *self._giveaways(), *self._confounds(), *self._quality()]
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What could fool the numbers, in words, the most serious first."""
+        return tuple(findings(self))
+
+    @cached_property
+    def spelling(self) -> dict[str, str]:
+        """Each speaker's name, by every way in which it is spelt."""
+        return _spelling(self.corpus)
 
     def metrics(self) -> dict[str, float]:
         """Return the counts that a run logs, by their names in MLflow."""
+        sharing = [*self.sharing(exact=True), *self.sharing(exact=False)]
+        between = sum(len(speakers) > 1 for speakers in sharing)
         return {
-            "audit/findings": len(self.findings()),
+            "audit/findings": len(self.findings),
             "audit/without_stereo": sum(not one.facts.stereo for one in self.measured),
-            "audit/clipped": self._clipped(),
+            "audit/clipped": sum(one.facts.clipped > CLIPPED_SHARE for one in self.measured),
             "audit/left_out": len(self.unusable),
-            "audit/shared_between_speakers": sum(len(speakers) > 1 for speakers in self._sharing()),
-            "audit/shared_by_one_speaker": sum(len(speakers) == 1 for speakers in self._sharing()),
+            "audit/shared_between_speakers": between,
+            "audit/shared_by_one_speaker": len(sharing) - between,
         }
 
-    def _sharing(self) -> list[tuple[str, ...]]:
-        """Return the speakers of each group of recordings that are the same and of each pair that shares sound."""
-        groups = [{one.speaker for one in group} for group in self.exact]
-        groups += [{self.measured[pair.first].speaker, self.measured[pair.second].speaker} for pair in self.near]
+    def sharing(self, exact: bool) -> list[tuple[str, ...]]:
+        """Return the speakers of each group of recordings that are the same, or of each pair that shares sound."""
+        groups = (
+            [{one.speaker for one in group} for group in self.exact]
+            if exact
+            else [{self.measured[pair.first].speaker, self.measured[pair.second].speaker} for pair in self.near]
+        )
         return [tuple(sorted(speakers)) for speakers in groups]
 
-    def _clipped(self) -> int:
-        return sum(one.facts.clipped > CLIPPED_SHARE for one in self.measured)
 
-    def _across_speakers(self) -> Iterable[str]:
-        sharing = self._sharing()
-        same, alike = Counter(sharing[: len(self.exact)]), Counter(sharing[len(self.exact) :])
-        for speakers, count in sorted(same.items()):
-            if len(speakers) > 1:
-                names = " and ".join(speakers)
-                groups = counted(count, "group")
-                yield f"{groups} of equal recordings under several speakers ({names}): one of the names is wrong"
-        for speakers, count in sorted(alike.items()):
-            if len(speakers) > 1:
-                names = " and ".join(speakers)
-                pairs = counted(count, "pair")
-                yield f"{pairs} of recordings with a common stretch of sound under several speakers ({names})"
-        if inside := sum(len(speakers) == 1 for speakers in sharing):
-            sets = counted(inside, "set")
-            yield f"{sets} of one speaker's recordings with common sound: splits not by speaker would leak"
-
-    def _giveaways(self) -> Iterable[str]:
-        yield from self._without_stereo()
-        if equal := [one.item for one in self.measured if one.facts.channels == 2 and one.facts.equal]:
-            more = f" and {len(equal) - 5} more" if len(equal) > 5 else ""
-            yield f"{len(equal)} two-channel files have left equal to right ({', '.join(equal[:5])}{more})"
-
-    def _without_stereo(self) -> Iterable[str]:
-        flat = [one for one in self.measured if not one.facts.stereo]
-        if not flat or len(flat) == len(self.measured):
-            if flat:
-                yield f"all {len(flat)} recordings are without stereo: learn from them with --channels mono"
-            return
-        where = Counter((one.speaker, one.label) for one in flat)
-        every = self.corpus.count()
-        listed = ", ".join(f"{speaker} {label} {count}" for (speaker, label), count in where.most_common(8))
-        yield f"{len(flat)} recordings are without stereo ({listed}): a silent Side would mark them"
-        for (speaker, label), count in where.items():
-            if count >= 3 and count > every[speaker, label] / 2:
-                yield f"a silent Side gives {label} away for speaker {speaker} ({count} of {every[speaker, label]})"
-
-    def _confounds(self) -> Iterable[str]:
-        count = self.corpus.count()
-        totals = Counter(utterance.speaker for utterance in self.corpus.utterances)
-        speakers = self.corpus.speakers
-        single = [
-            speaker for speaker in speakers if sum(count[speaker, label] > 0 for label in self.corpus.labels) == 1
-        ]
-        if len(single) > len(speakers) / 2:
-            yield f"{len(single)} of {len(speakers)} speakers have one label only: who speaks tells the label"
-        for label in self.corpus.labels:
-            having = [speaker for speaker in speakers if count[speaker, label]]
-            if len(having) < max(2, len(speakers) / 2):
-                yield f"the label {label} comes from {len(having)} of {len(speakers)} speakers: the two are confounded"
-        (speaker, most), *_ = totals.most_common(1)
-        if most > max(0.15, 2 / len(speakers)) * len(self.corpus.utterances):
-            yield f"speaker {speaker} alone has {most} of {len(self.corpus.utterances)} recordings"
-        for name, values in (
-            ("level", [one.level_db for one in self.measured]),
-            ("balance of right and left", [one.right_to_left_db for one in self.measured]),
-            ("inter-channel delay", [one.delay_ms for one in self.measured]),
-        ):
-            for what, groups in (
-                ("speaker", [one.speaker for one in self.measured]),
-                ("label", [one.label for one in self.measured]),
-            ):
-                share = explained_share(values, groups)
-                # Of fewer recordings a group, such a share is as likely chance.
-                if share > 0.3 and len(groups) >= 5 * len(set(groups)):
-                    yield f"the {what} explains {share:.0%} of the variance of the {name}: a network can read it there"
-
-    def _quality(self) -> Iterable[str]:
-        if clipped := self._clipped():
-            yield f"{clipped} recordings have more than {CLIPPED_SHARE:.1%} of their samples at full scale"
-        rates = Counter(one.facts.sample_rate for one in self.measured)
-        if len(rates) > 1:
-            listed = ", ".join(f"{rate} Hz {count}" for rate, count in rates.most_common())
-            yield f"sampling rates differ ({listed}): see that they do not go with a label"
-        if self.unusable:
-            yield f"{len(self.unusable)} recordings cannot be used"
-
-
-def audit(corpus: Corpus, looked: Sequence[tuple[str, AudioFacts]], store: FeatureStore, reporter: Reporter) -> Audit:
+def audit(
+    corpus: Corpus,
+    looked: Sequence[tuple[str, AudioFacts]],
+    store: FeatureStore,
+    reporter: Reporter,
+    needs_stereo: bool = True,
+) -> Audit:
     """Measure every recording and compare them all; what was measured once is kept in the store.
 
     Args:
         looked: each utterance's audio by content and its facts, as ``look_at`` gives them.
+        needs_stereo: as ``Audit`` has it.
     """
     usable = [index for index, (_, facts) in enumerate(looked) if not facts.problem]
     by_content = {looked[index][0]: corpus.utterances[index] for index in usable}
@@ -184,12 +120,13 @@ def audit(corpus: Corpus, looked: Sequence[tuple[str, AudioFacts]], store: Featu
     items = corpus.items
     unusable = [(one.item, one.reason) for one in corpus.skipped]
     unusable += [(items[index], facts.problem) for index, (_, facts) in enumerate(looked) if facts.problem]
+    spelling = _spelling(corpus)
     measured = []
     for index in usable:
         digest, facts = looked[index]
         utterance, numbers = corpus.utterances[index], dict(sounds[digest])
         del numbers["words"], numbers["signs"]
-        measured.append(Measured(items[index], utterance.label, utterance.speaker, facts, **numbers))
+        measured.append(Measured(items[index], utterance.label, spelling[utterance.speaker], facts, **numbers))
     groups: dict[str, list[int]] = {}
     for index, one in enumerate(measured):
         groups.setdefault(one.digest, []).append(index)
@@ -197,7 +134,11 @@ def audit(corpus: Corpus, looked: Sequence[tuple[str, AudioFacts]], store: Featu
     alike = _alike([looked[index][0] for index in usable], sounds, store)
     near = [pair for pair in alike if same[pair.first] != same[pair.second]]
     exact = tuple(tuple(measured[index] for index in group) for group in groups.values() if len(group) > 1)
-    return Audit(corpus, tuple(measured), tuple(unusable), exact, tuple(near))
+    return Audit(corpus, tuple(measured), tuple(unusable), exact, tuple(near), needs_stereo)
+
+
+def _spelling(corpus: Corpus) -> dict[str, str]:
+    return dict(zip(corpus.speakers, one_spelling(corpus.speakers).tolist(), strict=True))
 
 
 def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: Reporter) -> dict[str, dict[str, Any]]:
@@ -242,22 +183,6 @@ def _kept_fingerprint(sound: Mapping[str, Any]) -> Fingerprint:
     return Fingerprint(np.frombuffer(words, "<u4").astype(np.uint32), np.frombuffer(signs, np.uint8))
 
 
-def explained_share(values: Sequence[float], groups: Sequence[str]) -> float:
-    """Return the share of the values' variance that lies between groups: eta squared, less what chance would give.
-
-    Values that are not finite are left out. Zero is no more than chance, one is all.
-    """
-    known = np.isfinite(values)
-    chosen, names = np.asarray(values, dtype=float)[known], np.asarray(groups)[known]
-    kinds = np.unique(names)
-    items = len(chosen)
-    total = float(((chosen - chosen.mean()) ** 2).sum()) if items else 0.0
-    if total <= 1e-12 or len(kinds) < 2 or items <= len(kinds):
-        return 0.0
-    within = sum(float(((chosen[names == kind] - chosen[names == kind].mean()) ** 2).sum()) for kind in kinds)
-    return max(0.0, 1 - (within / (items - len(kinds))) / (total / (items - 1)))
-
-
 def summary_rows(audit: Audit, by: str) -> list[dict[str, str]]:
     """Return one row a speaker, or a label: recordings, seconds, level, Side, balance, delay and their spread."""
     groups: dict[str, list[Measured]] = {}
@@ -297,30 +222,60 @@ def duplicate_rows(audit: Audit) -> list[Mapping[str, str]]:
     ]
 
 
+def count_rows(audit: Audit) -> list[dict[str, str]]:
+    """Return one row a speaker: how many recordings there are of each label, and in all."""
+    count, labels = audit.corpus.count(), audit.corpus.labels
+    return [
+        {"speaker": speaker or "unknown"}
+        | {label: str(count[speaker, label]) for label in labels}
+        | {"all": str(sum(count[speaker, label] for label in labels))}
+        for speaker in audit.corpus.speakers
+    ]
+
+
+def remark_rows(audit: Audit) -> list[dict[str, str]]:
+    """Return one row for each recording of which something is to be said: not stereo, clipped, unusable."""
+    rows = []
+    all_mono = all(one.facts.channels == 1 for one in audit.measured)
+    for one in audit.measured:
+        remarks = []
+        if one.facts.channels == 1:
+            remarks += [] if all_mono else ["mono"]
+        elif one.facts.equal:
+            remarks.append("left equals right")
+        elif one.facts.silent:
+            remarks.append(f"the {one.facts.silent} channel is silent")
+        if one.facts.clipped > CLIPPED_SHARE:
+            remarks.append(f"{one.facts.clipped:.1%} of the samples at full scale")
+        if remarks:
+            rows.append({"recording": one.item, "speaker": one.speaker, "label": one.label, "what": "; ".join(remarks)})
+    return rows + [{"recording": item, "speaker": "", "label": "", "what": why} for item, why in audit.unusable]
+
+
 def summary(audit: Audit) -> str:
-    """Say in one line what was found."""
-    if not (findings := audit.findings()):
+    """Say in one line what was found: the most serious finding, and how many more there are."""
+    if not audit.findings:
         return "Audit: nothing was found that could fool the numbers."
-    more = f" and {counted(len(findings) - 1, 'more finding')}" if len(findings) > 1 else ""
-    return f"Audit: {findings[0]}{more}; all stand in the run's audit.md, and bserkit audit DATA shows them."
+    others = len(audit.findings) - 1
+    more = f" and {counted(others, 'more finding')}" if others else ""
+    return f"Audit: {audit.findings[0].text}{more}; all stand in the run's audit.md, and bserkit audit DATA shows them."
 
 
 def markdown(audit: Audit) -> str:
-    """Write an audit as a Markdown document: the findings, what was measured, and which recordings share sound."""
-    findings = [f"- {finding}" for finding in audit.findings()] or ["Nothing was found that could fool the numbers."]
-    blocks = ["# What could fool the numbers", "\n".join(findings)]
-    for by in ("speaker", "label"):
-        if rows := summary_rows(audit, by):
-            blocks += [f"By {by}: median ± deviation", markdown_table([list(rows[0]), *map(_values, rows)])]
-    if shared := duplicate_rows(audit):
-        told = f", the first {_TOLD} of them" if len(shared) > _TOLD else ""
-        table = markdown_table([list(shared[0]), *map(_values, shared[:_TOLD])], names=5)
-        blocks += [f"{len(shared)} pairs share sound{told}", table]
+    """Write an audit as a Markdown document: the findings, and every table in full."""
+    said = [f"- {one.text}" for one in audit.findings] or ["Nothing was found that could fool the numbers."]
+    blocks = ["# What could fool the numbers", "\n".join(said)]
+    shared, remarks = duplicate_rows(audit), remark_rows(audit)
+    for title, rows, names in (
+        ("By speaker: median ± deviation", summary_rows(audit, "speaker"), 1),
+        ("By label: median ± deviation", summary_rows(audit, "label"), 1),
+        ("Recordings of each speaker and label", count_rows(audit), 1),
+        (f"{counted(len(shared), 'pair')} with common sound", shared, 5),
+        (f"{counted(len(remarks), 'recording')} to look at", remarks, 4),
+    ):
+        if rows:
+            blocks += [title, markdown_table([list(rows[0]), *(list(row.values()) for row in rows)], names=names)]
     return "\n\n".join(blocks) + "\n"
-
-
-def _values(row: Mapping[str, str]) -> list[str]:
-    return list(row.values())
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:

@@ -16,6 +16,7 @@ import click
 
 from bserkit.errors import BserkitError, is_interrupt
 from bserkit.options import (
+    CORPUS_HELP,
     cache_option,
     component_option,
     feature_options,
@@ -393,13 +394,13 @@ def extract(data: str, out: Path, **given: Any) -> None:
 
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear.")
+@component_option("--corpus", "corpus", CORPUS_HELP)
 @microphones_option
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all pairs that share sound as csv.",
+    help="Write all that was found as Markdown (FILE.md), or all pairs that share sound as csv.",
 )
 @cache_option
 @plugin_options
@@ -407,24 +408,28 @@ def extract(data: str, out: Path, **given: Any) -> None:
 def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
     """Look for what could fool the numbers of DATA, before anything is learned.
 
-    Recordings without stereo by label and speaker; level, Side, balance and delay by speaker and label; clipped,
-    silent and unusable ones; recordings that share sound, under one speaker or several; labels that come from few
-    speakers; sampling rates.
+    Findings come first to last by how much they can fool the numbers: sound or names shared between speakers; labels
+    that a silent Side gives away; labels, levels and delays that go with speakers; silent, clipped and unusable
+    recordings.
 
     \b
     bserkit audit corpora/emovo
+    bserkit audit corpora/emovo --out emovo.md
     bserkit audit corpora/urdu --out shared.csv
     """
     from rich.console import Console
 
     from bserkit.audit import audit as audit_corpus
-    from bserkit.audit import duplicate_rows
+    from bserkit.audit import duplicate_rows, markdown
     from bserkit.config import read_microphones, reader_for
     from bserkit.console import ConsoleReporter, show_audit
     from bserkit.corpus import read_corpus
     from bserkit.experiment import choose_microphones, look_at
+    from bserkit.export import check_writable
     from bserkit.text import csv_text
 
+    if out:
+        check_writable(out)
     plugins = given_plugins(given)
     show_failures(plugins)
     store, reporter = given_store(given["cache"]), ConsoleReporter(quiet)
@@ -433,7 +438,8 @@ def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | N
     found = audit_corpus(read, look_at(read, store, reporter), store, reporter)
     show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
     if out:
-        out.write_text(csv_text(duplicate_rows(found)), encoding="utf-8")
+        page = out.suffix.lower() == ".md"
+        out.write_text(markdown(found) if page else csv_text(duplicate_rows(found)), encoding="utf-8")
 
 
 @main.command()

@@ -102,7 +102,8 @@ def parse_specs(text: str) -> list[Spec]:
         if not equals or not key.strip().isidentifier() or not found:
             raise UsageError(
                 f"{text!r} is not spelt as a component: {token!r} is neither a name nor a key=value. "
-                "Expected name:key=value,key=value, such as block-max:blocks=2,pyramid=true."
+                "Expected name:key=value,key=value, such as block-max:blocks=2,pyramid=true. A value that holds a "
+                "comma goes in double quotes, within the shell's single quotes: 'folders:speaker=\"s(\\d{1,3})_\"'."
             )
         parameters = found[-1][1]
         if key.strip() in parameters:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bserkit.audit import duplicate_rows, summary, summary_rows
+from bserkit.audit import duplicate_rows, remark_rows, summary, summary_rows
 from bserkit.comparison import remarks, tables
 from bserkit.experiment import FUSION
 from bserkit.protocol import warnings_of
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from bserkit.experiment import Evaluation
     from bserkit.run import Prepared
     from bserkit.tables import Page
+
+
+#: Speakers that a table names.
+_SHOWN_SPEAKERS = 20
 
 
 class ConsoleReporter:
@@ -112,7 +116,7 @@ def show_corpus(console: Console, settings: Settings, prepared: Prepared) -> Non
         f"[bold]{corpus.reader.name}[/bold]{how}: {len(facts)} utterances, {hours:.2f} h, {rates} kHz, "
         f"{stereo} stereo; {len(corpus.speakers)} speakers, {len(corpus.labels)} emotions"
     )
-    _show_counts(console, corpus)
+    _show_counts(console, corpus, "all stand in the run's audit.md")
     if corpus.skipped:
         console.print(f"{len(corpus.skipped)} left out:", style="yellow")
         for one in corpus.skipped[:8]:
@@ -128,7 +132,7 @@ def show_corpus(console: Console, settings: Settings, prepared: Prepared) -> Non
         sides = "SPEAKERS ON BOTH SIDES"
     console.print(f"Protocol {settings.protocol.spec}: {len(prepared.folds)} folds, {sides}", markup=False)
     show_cautions(console, prepared.cautions)
-    console.print(summary(prepared.audit), markup=False)
+    console.print(summary(prepared.audit), markup=False, soft_wrap=True)
 
 
 def show_cautions(console: Console, cautions: Mapping[str, str]) -> None:
@@ -137,21 +141,21 @@ def show_cautions(console: Console, cautions: Mapping[str, str]) -> None:
         console.print(warning, style="bold red", markup=False)
 
 
-def _show_counts(console: Console, corpus: Corpus) -> None:
-    """Print how many utterances each speaker has of each label."""
+def _show_counts(console: Console, corpus: Corpus, whole: str) -> None:
+    """Print how many utterances each speaker has of each label; of many speakers some, and where all are to be seen."""
     counts = corpus.count()
-    shown = corpus.speakers[:20]
+    shown = corpus.speakers[:_SHOWN_SPEAKERS]
     table = Table("speaker", *map(escape, corpus.labels), "all", box=None, pad_edge=False)
     for speaker in shown:
         row = [counts[speaker, label] for label in corpus.labels]
         table.add_row(escape(speaker) or "unknown", *map(str, row), str(sum(row)))
-    if len(shown) < len(corpus.speakers):
-        table.add_row(f"... {len(corpus.speakers) - len(shown)} more")
     totals = [sum(counts[speaker, label] for speaker in corpus.speakers) for label in corpus.labels]
     table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)
+    if len(shown) < len(corpus.speakers):
+        console.print(f"... {len(corpus.speakers) - len(shown)} more speakers; {whole}", markup=False)
 
 
 def show_results(console: Console, evaluation: Evaluation) -> None:
@@ -175,22 +179,34 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
 
 def show_audit(console: Console, audit: Audit, quiet: bool) -> None:
     """Print what was measured by speaker and by label, who says what, what is shared, and the findings in words."""
+    whole = "bserkit audit DATA --out FILE.md writes all"
     if not quiet:
         for by in ("speaker", "label"):
-            console.print(_rows_table(summary_rows(audit, by), f"By {by}: median ± deviation"))
-        _show_counts(console, audit.corpus)
-        if rows := duplicate_rows(audit):
-            console.print(_rows_table(rows[:12], f"{counted(len(rows), 'pair')} with common sound"))
-            if len(rows) > 12:
-                console.print(f"... {len(rows) - 12} more; --out FILE writes all")
-        for item, reason in audit.unusable[:8]:
-            console.print(f"Unusable: {item}: {reason}", markup=False)
-    findings = audit.findings()
+            _show_rows(console, summary_rows(audit, by), f"By {by}: median ± deviation", whole, _SHOWN_SPEAKERS)
+        _show_counts(console, audit.corpus, whole)
+        for rows, noun, what in (
+            (duplicate_rows(audit), "pair", "with common sound"),
+            (remark_rows(audit), "recording", "to look at"),
+        ):
+            _show_rows(console, rows, f"{counted(len(rows), noun)} {what}", whole)
+    findings = audit.findings
     console.print(
-        f"{counted(len(findings), 'finding')}:" if findings else "Nothing was found that could fool the numbers."
+        f"{counted(len(findings), 'finding')}, the most serious first:"
+        if findings
+        else "Nothing was found that could fool the numbers."
     )
     for finding in findings:
-        console.print(f"  - {finding}", markup=False)
+        console.print(f"  - {finding.text}", markup=False, soft_wrap=True)
+    if any(finding.cut for finding in findings):
+        console.print(f"Lists are cut short above; {whole}.", markup=False)
+
+
+def _show_rows(console: Console, rows: Sequence[Mapping[str, str]], title: str, whole: str, most: int = 12) -> None:
+    """Print the first rows of a table, if it has any, and where all are to be seen."""
+    if rows:
+        console.print(_rows_table(rows[:most], title))
+    if len(rows) > most:
+        console.print(f"... {len(rows) - most} more; {whole}", markup=False)
 
 
 def _rows_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:

@@ -50,7 +50,7 @@ def measure(utterance: Utterance) -> dict[str, Any]:
         "level_db": _decibel(left_energy + right_energy, size),
         "side_to_mid_db": _decibel(side, mid),
         "right_to_left_db": _decibel(right_energy, left_energy),
-        "delay_ms": 1000 * late.seconds(sample_rate) if side else float("nan"),
+        "delay_ms": 1000 * late.seconds(sample_rate) if side and min(left_energy, right_energy) else float("nan"),
         "digest": hashlib.sha256(b"".join(channel.digest() for channel in content)).hexdigest(),
         "words": base64.b64encode(made.words.astype("<u4").tobytes()).decode(),
         "signs": base64.b64encode(made.signs.tobytes()).decode(),

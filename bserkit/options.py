@@ -28,6 +28,13 @@ def given_plugins(given: dict[str, Any]) -> Plugins:
     )
 
 
+#: What --corpus does, in every command that reads one.
+CORPUS_HELP = (
+    "How to read DATA; found from its files where that is clear. A value that holds a comma goes in double quotes: "
+    r"""'folders:speaker="s(\d{1,3})_"'."""
+)
+
+
 def component_option(flag: str, kind: str, text: str, several: bool = False) -> Callable[[Any], Any]:
     """Return an option that names a component, whose name and parameters a shell completes.
 
@@ -108,7 +115,7 @@ def learning_options(command: Any, several: bool = False) -> Any:
 def feature_options(command: Any, several: bool = False) -> Any:
     """Add the options of everything up to segment features; ``several`` makes those of components repeatable."""
     options = [
-        component_option("--corpus", "corpus", "How to read DATA; found from its files where that is clear."),
+        component_option("--corpus", "corpus", CORPUS_HELP),
         component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]", several),
         component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]", several),
         component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]", several),

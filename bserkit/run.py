@@ -166,7 +166,9 @@ def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prep
     corpus = read_corpus(settings.data, settings.corpus)
     checked = check_corpus(corpus, settings.extraction.transforms, settings.mono, settings.microphones, store, reporter)
     folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
-    audited = audit(checked.corpus, list(zip(checked.digests, checked.facts, strict=True)), store, reporter)
+    needs_stereo = any(transform.needs_stereo for transform in settings.extraction.transforms)
+    looked = list(zip(checked.digests, checked.facts, strict=True))
+    audited = audit(checked.corpus, looked, store, reporter, needs_stereo)
     return Prepared(checked, folds, audited, cautions(checked.corpus, folds))
 
 

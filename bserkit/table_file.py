@@ -26,6 +26,7 @@ def read_table(
     optional: Sequence[str] = (),
     what: str = "",
     errors: str = "strict",
+    way_out: str = "",
 ) -> list[tuple[int, dict[str, str]]]:
     """Return each row's line number, from 1, and its cells by column; empty lines are passed over.
 
@@ -41,6 +42,7 @@ def read_table(
         optional: columns that are empty where they are not there.
         what: what the file is, for messages, such as ``The folds file``.
         errors: what becomes of bytes that are not UTF-8: ``strict`` or ``replace``.
+        way_out: what to do where a column is missing, a sentence.
 
     Raises:
         UsageError: the file cannot be read, lacks a column or has one twice, or has lines that are not rows; these are
@@ -55,6 +57,7 @@ def read_table(
         raise UsageError(
             f"{where} lacks the column {', '.join(missing)}{near}; it has {', '.join(header) or 'no header'}. "
             f"Needed: {', '.join(required)}{'; optional: ' * bool(optional)}{', '.join(optional)}."
+            + f" {way_out}".rstrip()
         )
     columns: dict[str, int] = {}
     for name in (*required, *optional):

@@ -7,7 +7,9 @@ def test_the_audit_of_emovo_finds_its_silent_sides_and_its_loud_right_channel(sh
     done = cli("audit", shared / "corpora" / "emovo")
     assert done.returncode == 0, done.stderr
     assert "14 recordings are without stereo (f1 neutral 13, f1 anger 1)" in done.stdout
-    assert "a silent Side gives neutral away for speaker f1 (13 of 14)" in done.stdout
+    assert (
+        "a silent Side gives neutral away for speaker f1 (13 of 14, of other labels 1 of 84, p < .001)" in done.stdout
+    )
     (m3,) = [line.split() for line in done.stdout.splitlines() if line.startswith("m3 ") and "±" in line]
     assert "+8.6" in m3
 
@@ -16,8 +18,19 @@ def test_the_audit_of_urdu_finds_one_voice_under_two_names_and_confounded_labels
     out = tmp_path / "pairs.csv"
     done = cli("audit", shared / "corpora" / "urdu", "--out", out, "--quiet")
     assert done.returncode == 0, done.stderr
-    assert "under several speakers (SF1 and SF4)" in done.stdout
-    assert "the label angry comes from 4 of 29 speakers" in done.stdout
+    assert "2 pairs of recordings under several speakers share a stretch of sound (SF1 and SF4 2)" in done.stdout
+    assert "labels come from few of the 29 speakers (angry 4, " in done.stdout
     assert "speaker SM5 alone has 80 of 400 recordings" in done.stdout
     with out.open() as stream:
         assert {"SF1 SF4"} <= {row["speakers"] for row in csv.DictReader(stream)}
+
+
+def test_what_an_audit_cuts_short_is_written_in_full(cli, corpus, tmp_path):
+    page = tmp_path / "audit.md"
+    done = cli("audit", corpus / "manifest.csv", "--out", page)
+    assert done.returncode == 0, done.stderr
+    assert page.read_text().startswith("# What could fool the numbers\n")
+    refused = cli("audit", corpus / "manifest.csv", "--out", tmp_path / "nowhere" / "audit.md")
+    assert refused.returncode == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}" in refused.stderr
+    assert "Measuring" not in refused.stderr

@@ -85,6 +85,12 @@ def test_what_is_not_spelt_as_a_component_is_refused_with_an_example(text):
     assert "block-max:blocks=2,pyramid=true" in str(caught.value)
 
 
+def test_a_comma_without_quotes_is_answered_with_the_quotes():
+    with pytest.raises(UsageError, match="a comma goes in double quotes, within the shell's single quotes") as caught:
+        parse_specs(r"folders:speaker=s(\d{1,3})_")
+    assert parse_specs(str(caught.value).split("'")[-2])[0].parameters == {"speaker": r"s(\d{1,3})_"}
+
+
 @pytest.mark.parametrize("text", ["", " ", ","])
 def test_an_empty_spelling_is_refused(text):
     with pytest.raises(UsageError):

@@ -294,7 +294,7 @@ def test_a_file_outside_any_class_folder_is_skipped(tmp_path):
         (r"folders:speaker=s(\d+)", "12"),
         (r"folders:speaker=^[^/]+/([^/]+)/", "take"),
         (r'folders:speaker="s\d{1,1}"', "s1"),
-        (r"folders:speaker=(x)?s12", ""),
+        (r"folders:speaker=(?:x(\d+)|s(\d+))", "12"),
     ],
 )
 def test_the_speaker_is_what_the_expression_finds_or_its_first_group(tmp_path, spec, speaker):
@@ -303,8 +303,29 @@ def test_the_speaker_is_what_the_expression_finds_or_its_first_group(tmp_path, s
 
 
 def test_a_file_without_the_speaker_asked_for_is_skipped(tmp_path):
-    corpus = read(tree(tmp_path, "joy/s1.wav", "joy/x.wav"), r"folders:speaker=s\d")
-    assert reasons(corpus) == {"joy/x.wav": r"speaker=s\d finds nothing in its path"}
+    corpus = read(tree(tmp_path, "joy/s1.wav", "joy/s.wav", "joy/x.wav"), r"folders:speaker=s(\d*)")
+    reason = r"speaker=s(\d*) finds nothing in its path"
+    assert reasons(corpus) == {"joy/s.wav": reason, "joy/x.wav": reason}
+
+
+def test_folders_takes_labels_by_an_expression(tmp_path):
+    names = ("s1/ang_1.wav", "s1/hap_1.wav", "s2/ang_1.wav", "sad_2.wav", "s2/1.wav")
+    spec = r"folders:label=([a-z]+)_\d,speaker=^(s\d)/|_,names=ang=anger;hap=very happy"
+    corpus = read(tree(tmp_path, *names), r"folders:label=([a-z]+)_\d,names=ang=anger;hap=very happy")
+    assert PLUGINS.make(CorpusReader, spec).spec == spec
+    assert [row[1] for row in rows(corpus)] == ["anger", "very happy", "anger", "sad"]
+    assert reasons(corpus) == {"s2/1.wav": r"label=([a-z]+)_\d finds nothing in its path"}
+
+
+@pytest.mark.parametrize("names", ["anger", "ang=", "=anger", "ang=anger;ang=joy"])
+def test_names_of_labels_that_are_none_are_refused(names):
+    with pytest.raises(UsageError, match="expected each label once with its name, such as ang=anger;hap=joy"):
+        PLUGINS.make(CorpusReader, f"folders:names={names}")
+
+
+def test_a_name_for_a_label_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"no label is 'agn' \(did you mean 'ang'\?\); the labels are ang, sad"):
+        read(tree(tmp_path, "ang/1.wav", "sad/2.wav"), "folders:names=agn=anger")
 
 
 def test_a_speaker_that_is_not_a_regular_expression_is_refused():
@@ -408,7 +429,84 @@ def test_paths_in_a_manifest_begin_where_it_lies(tmp_path, monkeypatch):
     path.write_text("path,label,speaker\n../sound/a.wav,joy,s1\n")
     monkeypatch.chdir(tmp_path)
     corpus = read(Path("lists/list.csv"), "csv")
-    assert corpus.utterances[0].path == (tmp_path / "sound" / "a.wav").resolve()
+    assert corpus.utterances[0].path.resolve() == (tmp_path / "sound" / "a.wav").resolve()
+    assert corpus.items == ["../sound/a.wav"]
+
+
+def test_a_manifest_may_name_its_columns_otherwise(tmp_path):
+    text = "file_id;emotion;who;start\na.wav;ang;s1;later\ndeep/b.wav;hap;s2;now\n"
+    path = manifest(tmp_path, text)
+    corpus = read(path, "csv:path=file_id,label=emotion,speaker=who,start=,names=ang=anger")
+    assert rows(corpus) == [("a.wav", "anger", "s1"), ("deep/b.wav", "hap", "s2")]
+    assert read(path, "csv:path=file_id,label=emotion,speaker=,start=").speakers == ("",)
+
+
+def test_a_column_that_was_named_and_is_not_there_is_refused(tmp_path):
+    path = manifest(tmp_path, "path,label,speaker\na.wav,joy,s1\n")
+    with pytest.raises(UsageError, match=r"lacks the column part .* with --corpus csv:label=COLUMN; csv:speaker= "):
+        read(path, "csv:split=part")
+
+
+def test_a_file_under_two_labels_is_refused_with_both_lines(tmp_path):
+    text = "path,label,speaker\na.wav,joy,s1\ndeep/b.wav,joy,s1\na.wav,sad,s1\n./deep//b.wav,joy,S2\n"
+    with pytest.raises(UsageError) as caught:
+        read(manifest(tmp_path, text), "csv")
+    assert (
+        "list.csv: line 2 and line 4 are the same recording, a.wav, but differ: label 'joy' and 'sad'. "
+        "So do 1 more pair." in str(caught.value)
+    )
+
+
+def test_a_row_that_stands_twice_counts_once(tmp_path):
+    text = "path,label,speaker,end\na.wav,joy,s1,\na.wav,joy,s1,1\na.wav, joy,s1,\ndeep/../a.wav,joy,s1,1.0\n"
+    corpus = read(manifest(tmp_path, text), "csv")
+    assert corpus.items == ["a.wav", "a.wav#0-1"]
+    assert reasons(corpus) == {
+        "line 4": "it is the same recording as line 2, which is used",
+        "line 5": "it is the same recording as line 3, which is used",
+    }
+
+
+def test_paths_as_windows_writes_them_are_found(tmp_path):
+    text = "path,label,speaker\na.wav,joy,s1\ndeep\\b.wav,fear,s1\nC:\\data\\deep\\b.wav,joy,s1\n"
+    corpus = read(manifest(tmp_path, text), "csv")
+    assert corpus.items == ["a.wav", "deep/b.wav"]
+    assert reasons(corpus) == {
+        "line 4": r"there is no file 'C:\\data\\deep\\b.wav', but 'deep/b.wav'; paths may begin where the table lies"
+    }
+
+
+def test_a_path_of_the_wrong_case_is_answered_with_the_right(tmp_path):
+    path = manifest(tmp_path, "path,label,speaker\na.wav,joy,s1\nDeep/B.WAV,joy,s1\n")
+    assert reasons(read(path, "csv")) == {
+        "line 3": "there is no file 'Deep/B.WAV', but 'deep/b.wav', of other small and capital letters"
+    }
+
+
+def test_paths_of_another_unicode_form_are_found(tmp_path):
+    tree(tmp_path, f"{DECOMPOSED}/{COMPOSED}.wav")
+    corpus = read(manifest(tmp_path, f"path,label,speaker\n{COMPOSED}/{DECOMPOSED}.wav,joy,s1\n"), "csv")
+    assert corpus.items == [f"{COMPOSED}/{COMPOSED}.wav"]
+    assert corpus.utterances[0].path.is_file()
+
+
+CELLS = st.text(st.sampled_from('ab ,"'), max_size=5)
+LINES = st.tuples(st.sampled_from(["a.wav", "deep/b.wav", "none.wav", ""]), CELLS, st.sampled_from(["joy", ""]))
+
+
+@given(st.lists(LINES | st.just(()), max_size=8))
+def test_every_line_is_used_left_out_or_refused(tmp_path_factory, lines):
+    root = tmp_path_factory.getbasetemp() / "random"
+    text = "\n".join(["path,text,label,speaker", *(",".join((*line, "s1")) if line else "" for line in lines)])
+    path = manifest(root, text)
+    try:
+        table = PLUGINS.make(CorpusReader, "csv").read(path)
+    except UsageError:
+        return
+    # A quoted text may go on over lines that could not be rows.
+    longer = sum("," not in line[1] and line[1].lstrip().startswith('"') for line in lines if line)
+    left = len([line for line in lines if line]) - len(table.utterances) - len(table.skipped)
+    assert 0 <= left <= longer
 
 
 def test_an_absolute_path_in_a_manifest_stands_for_itself(tmp_path):

@@ -324,7 +324,7 @@ def test_an_audformat_database_is_read_by_table_column_and_without_speakers(tmp_
     (tmp_path / "wav" / "5.wav").unlink()
     corpus = read(tmp_path, "audformat:table=emotion.test,speaker=gender")
     assert corpus.speakers == ("female",)
-    assert reasons(corpus) == {"wav/5.wav": "there is no such file"}
+    assert reasons(corpus) == {"wav/5.wav": "there is no file 'wav/5.wav'"}
     assert read(tmp_path, "audformat:label=speaker,speaker=").labels == ("s0", "s1", "s2")
 
 

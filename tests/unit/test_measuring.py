@@ -40,6 +40,11 @@ def test_levels_and_delay_are_those_of_the_whole(tmp_path):
     assert found["delay_ms"] == 0.5
 
 
+def test_a_silent_channel_has_no_delay(tmp_path):
+    sound = noise(3, 1.0)
+    assert np.isnan(measure(written(tmp_path / "a.wav", [sound, 0 * sound]))["delay_ms"])
+
+
 def test_a_long_recording_is_measured_in_blocks(tmp_path, monkeypatch):
     utterance = written(tmp_path / "a.wav", [noise(4, 20.0), noise(5, 20.0)])
     whole = measure(utterance)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.builtin.corpora.common import folder
+from bserkit.builtin.corpora.common import Located, folder
 from bserkit.errors import nearest
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ class Audformat(CorpusReader):
             )
         kept: dict[tuple[str, float, float | None], Utterance] = {}
         skipped: list[Skipped] = []
+        files = Located(root)
         for table in tables:
             split = database.tables[table].split_id or ""
             for (file, start, end), label in self._values(database, self.label, table):
-                path = root / file
+                path, missing = files.find(file)
                 utterance = Utterance(
                     path,
                     label,
@@ -78,8 +79,8 @@ class Audformat(CorpusReader):
                     )
                 if not label:
                     skipped.append(Skipped(utterance.item(root), f"{table} gives it no {self.label}"))
-                elif not path.is_file():
-                    skipped.append(Skipped(utterance.item(root), "there is no such file"))
+                elif missing:
+                    skipped.append(Skipped(utterance.item(root), missing))
                 else:
                     kept[file, start, end] = utterance if utterance.split else first
         cut = {file for file, *stretch in kept if stretch != [0.0, None]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, audio_files
-from bserkit.builtin.corpora.common import folder, once
+from bserkit.builtin.corpora.common import LabelNames, folder, once, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -16,15 +16,24 @@ if TYPE_CHECKING:
 
 
 class Folders(CorpusReader):
-    """A folder a class: the first folder below the root is the label."""
+    """A folder a class: the first folder below the root is the label, or what an expression finds in the path.
+
+    Expressions are searched in the path below the root, such as ``joy/s1/take2.wav``; what is found is the first group
+    that is not empty, or all of it where there is no group. One that holds a comma goes in double quotes:
+    ``'folders:speaker="s(\\d{1,3})_"'``.
+    """
 
     name = "folders"
+    label: str = Field(
+        "", description="regular expression that finds the label in the path below the root; empty: the first folder"
+    )
     speaker: str = Field(
         "",
         description="regular expression that finds the speaker in the path below the root",
     )
+    names: LabelNames = ""
 
-    @field_validator("speaker")
+    @field_validator("label", "speaker")
     @classmethod
     def _compiles(cls, value: str) -> str:
         try:
@@ -35,19 +44,30 @@ class Folders(CorpusReader):
 
     def read(self, root: Path) -> CorpusTable:
         """Find every audio file in a class's folder."""
-        utterances: list[Utterance] = []
+        found: list[tuple[str, Utterance]] = []
         skipped: list[Skipped] = []
         for path in audio_files(folder(root, self)):
-            relative = path.relative_to(root)
-            found = re.search(self.speaker, relative.as_posix())
-            if len(relative.parts) < 2:
-                skipped.append(Skipped(relative.as_posix(), "it lies in no class's folder"))
-            elif not found:
-                skipped.append(Skipped(relative.as_posix(), f"speaker={self.speaker} finds nothing in its path"))
+            item = Utterance(path, "", "").item(root)
+            first, _, below = item.partition("/")
+            label = _search(self.label, item) if self.label else first if below else ""
+            speaker = _search(self.speaker, item)
+            if not label and not self.label:
+                skipped.append(Skipped(item, "it lies in no class's folder"))
+            elif not label:
+                skipped.append(Skipped(item, f"label={self.label} finds nothing in its path"))
+            elif self.speaker and not speaker:
+                skipped.append(Skipped(item, f"speaker={self.speaker} finds nothing in its path"))
             else:
-                speaker = found[1] if found.re.groups else found[0]
-                utterances.append(Utterance(path, relative.parts[0], speaker or ""))
-        return CorpusTable(utterances, skipped)
+                found.append((item, Utterance(path, label, speaker)))
+        return CorpusTable([one for _, one in renamed(found, self.names)], skipped)
+
+
+def _search(pattern: str, item: str) -> str:
+    """Return what an expression finds: its first group that is not empty, or all where it has none."""
+    match = re.search(pattern, item)
+    if not match:
+        return ""
+    return next((group for group in match.groups() if group), "") if match.re.groups else match[0]
 
 
 class Afew5(CorpusReader):
