@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import math
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,25 +13,31 @@ if TYPE_CHECKING:
     from bserkit.builtin.linear_svm import LinearSVM
     from bserkit.builtin.projections import PLS, PcaSVM
 
-#: A cost of errors, or the best of ``SEARCHED_COSTS``.
-_Cost = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["search"]
 _COST = "the cost of errors; search picks it of 0.001 to 100 on inner speaker groups of the training items"
 _SEARCH = "what c=search makes best"
 _WEIGHT = "balanced: errors on rare classes cost more"
 _DECISION = "one machine a class against the rest, or one a pair of classes"
 
 
+def _above_zero(value: float | Literal["search"]) -> float | Literal["search"]:
+    if value != "search" and not 0 < value < math.inf:
+        raise ValueError("expected a finite number above 0, or search")
+    return value
+
+
 class LinearSvm(Classifier):
     """A linear support vector machine on features that are scaled by what it is trained on."""
 
     name = "linear-svm"
-    c: _Cost = Field(1.0, description=_COST)
+    c: float | Literal["search"] = Field(1.0, description=_COST)
     scale: Literal["standard", "none"] = Field(
         "standard", description="each feature to mean 0 and deviation 1 over the training items, or as it is"
     )
     search: Literal["accuracy", "uar"] = Field("accuracy", description=_SEARCH)
     class_weight: Literal["none", "balanced"] = Field("none", description=_WEIGHT)
     decision: Literal["ovr", "ovo"] = Field("ovr", description=_DECISION)
+
+    _cost = field_validator("c")(_above_zero)
 
     def make(self) -> LinearSVM:
         """Return a fresh, unfitted SVM."""
@@ -64,10 +71,12 @@ class PcaSvm(Classifier):
         description="below 1 the share of the training items' variance that the components keep, "
         "from 1 on how many, at most all",
     )
-    c: _Cost = Field(1.0, description=_COST)
+    c: float | Literal["search"] = Field(1.0, description=_COST)
     search: Literal["accuracy", "uar"] = Field("accuracy", description=_SEARCH)
     class_weight: Literal["none", "balanced"] = Field("none", description=_WEIGHT)
     decision: Literal["ovr", "ovo"] = Field("ovr", description=_DECISION)
+
+    _cost = field_validator("c")(_above_zero)
 
     @field_validator("components")
     @classmethod
