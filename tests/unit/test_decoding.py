@@ -1,4 +1,6 @@
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,3 +241,11 @@ def test_without_pyav_a_video_says_what_to_install(tmp_path, film, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(BserkitError, match=r"a\.mp4 .* PyAV is not installed: pip install 'bserkit\[video\]'"):
         inspect_audio(Utterance(path, "joy", ""))
+
+
+def test_a_file_whose_name_is_not_utf8_is_read(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    with path.open("wb") as stream:
+        soundfile.write(stream, np.zeros((40, 2)), 16000, format="WAV")
+    with open_sound(path) as sound:
+        assert sound.channels == 2

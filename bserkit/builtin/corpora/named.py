@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from bserkit import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
 from bserkit.builtin.corpora.common import folder, once
+from bserkit.corpus import audio_names
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -27,21 +29,23 @@ class _NamedFiles(CorpusReader):
 
     def recognises(self, root: Path) -> bool:
         """Say whether nine in ten audio files below ``root`` are named by this scheme."""
-        paths = audio_files(root) if root.is_dir() else []
-        return bool(paths) and sum(bool(self._match(path)) for path in paths) >= 0.9 * len(paths)
+        matches = self._matches(root)
+        return bool(matches) and sum(map(bool, matches)) >= 0.9 * len(matches)
 
     def matches(self, root: Path) -> tuple[int, int]:
-        """Count the audio files below ``root`` that would be read, and all of them."""
-        paths = audio_files(root) if root.is_dir() else []
-        found = ((path, self._match(path)) for path in paths)
-        return sum(bool(match and not self._objection(path, match)) for path, match in found), len(paths)
+        """Count the audio files below ``root`` whose names have a speaker and a known label, and all of them."""
+        matches = self._matches(root)
+        return sum(bool(match and match["label"] in self.words) for match in matches), len(matches)
+
+    def _matches(self, root: Path) -> list[re.Match[str] | None]:
+        return [self._match(name) for name in audio_names(root)] if root.is_dir() else []
 
     def read(self, root: Path) -> CorpusTable:
         """Find every file named by the scheme; others, and copies of a take, are listed as skipped."""
         found: list[tuple[Hashable, Utterance]] = []
         skipped: list[Skipped] = []
         for path in audio_files(folder(root, self)):
-            match = self._match(path)
+            match = self._match(str(path))
             reason = self._objection(path, match) if match else f"its name is not {self.scheme}"
             if match and not reason:
                 found.append((self._take(match), Utterance(path, self.words[match["label"]], self._speaker(match))))
@@ -49,8 +53,9 @@ class _NamedFiles(CorpusReader):
                 skipped.append(Skipped(path.relative_to(root).as_posix(), reason))
         return once(root, found, skipped)
 
-    def _match(self, path: Path) -> re.Match[str] | None:
-        return self.pattern.fullmatch(path.stem)
+    def _match(self, name: str) -> re.Match[str] | None:
+        """Find who speaks and how in a file's path, a text."""
+        return self.pattern.fullmatch(_stem(name))
 
     def _take(self, match: re.Match[str]) -> Hashable:
         """Name the take, so that copies of it are found, whatever their folders and endings."""
@@ -64,6 +69,10 @@ class _NamedFiles(CorpusReader):
         if match["label"] not in self.words:
             return f"unknown emotion code {match['label']!r}; known: {', '.join(self.words)}"
         return ""
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(os.path.basename(name))[0]  # noqa: PTH119, PTH122 (texts are many times as fast as paths)
 
 
 class Emovo(_NamedFiles):
@@ -217,8 +226,9 @@ class Savee(_NamedFiles):
         "su": "surprise",
     }
 
-    def _match(self, path: Path) -> re.Match[str] | None:
-        return self.pattern.fullmatch(path.stem) or self.pattern.fullmatch(f"{path.parent.name}/{path.stem}")
+    def _match(self, name: str) -> re.Match[str] | None:
+        folder = os.path.basename(os.path.dirname(name))  # noqa: PTH119, PTH120
+        return super()._match(name) or self.pattern.fullmatch(f"{folder}/{_stem(name)}")
 
     def _take(self, match: re.Match[str]) -> Hashable:
         # Sound files count 01, 02, ...; videos 1, 2, ...
