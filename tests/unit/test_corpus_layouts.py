@@ -184,7 +184,7 @@ def test_baum1s_is_read_from_its_sheet_the_six_basic_emotions_alone(tmp_path, en
         f"BAUM1s_MP4 - All/{clip[:4].lower()}/{clip}.mp4": f"its state is {state}; the six basic emotions are read"
         for clip, state in (("S001_002", "boredom"), ("S003_002", "neutral"), ("S031_012", "thinking"))
     }
-    assert len(LeaveOneSpeakerGroupOut(groups=5).folds(corpus)) == 5
+    assert len(LeaveOneSpeakerGroupOut(groups=5).folds_of(corpus)) == 5
 
 
 def test_a_clip_of_baum1s_without_a_clear_line_or_a_file_is_skipped(tmp_path):
@@ -281,7 +281,7 @@ def test_the_splits_of_meld_share_speakers_and_are_refused_by_name(tmp_path):
     corpus = read(meld(tmp_path), "meld")
     with pytest.raises(UsageError, match=r"the same speaker in training and in test: Ross\..*--protocol loso or losgo"):
         split(Predefined(test="test"), corpus)
-    assert len(LeaveOneSpeakerGroupOut(groups=3).folds(corpus)) == 3
+    assert len(LeaveOneSpeakerGroupOut(groups=3).folds_of(corpus)) == 3
 
 
 def test_a_sheet_of_meld_without_its_columns_is_refused(tmp_path):
