@@ -37,7 +37,7 @@ def files(folder):
     return sorted(path.read_text() for path in folder.rglob("said.txt"))
 
 
-def test_a_moved_project_keeps_its_files_and_adds_to_them(project, monkeypatch, capsys):
+def test_a_moved_project_keeps_its_files_and_adds_more(project, monkeypatch, capsys):
     moved = project.rename(project.with_name("moved"))
     monkeypatch.chdir(moved)
     assert said("first") == "first"
@@ -48,7 +48,7 @@ def test_a_moved_project_keeps_its_files_and_adds_to_them(project, monkeypatch, 
     assert told == [f"The runs in {project / 'mlruns'} were moved or copied to {moved / 'mlruns'}: their files follow."]
 
 
-def test_a_copied_project_reads_and_writes_its_own_files(project, monkeypatch):
+def test_a_copied_project_has_files_of_its_own(project, monkeypatch):
     copy = project.with_name("copy")
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)
@@ -77,7 +77,7 @@ def places(folder):
         return {place for (place,) in rows}
 
 
-def test_the_interface_shows_the_files_of_a_moved_project(project, monkeypatch):
+def test_the_interface_shows_files_of_a_moved_project(project, monkeypatch):
     moved = project.rename(project.with_name("moved"))
     monkeypatch.chdir(moved)
     ui_command(5000)
