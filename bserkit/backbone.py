@@ -23,11 +23,13 @@ class Backbone(Component):
 
     Resizing the planes and mapping them into the range that the weights were trained on is the network's own business.
     One that ``reads`` waveforms has a parameter ``sample_rate``, Hz, is given one whole utterance at a time, and always
-    computes in fp32, since a waveform in half precision is mostly noise.
+    computes in fp32, since a waveform in half precision is mostly noise. Where its network may be called in several
+    threads at a time, and leaves processors idle in one, it says that it is ``concurrent``.
     """
 
     kind = "backbone"
     reads: ClassVar[Input] = "planes"
+    concurrent: ClassVar[bool] = False
 
     @abstractmethod
     def weights_digest(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -191,6 +192,7 @@ class _Network:
         self.device = extraction.device
         self.batch_segments = BATCH_SEGMENTS[extraction.device.partition(":")[0]]
         self.name = extraction.backbone.name
+        self.threads = os.cpu_count() or 1 if extraction.backbone.concurrent else 1
         network = extraction.backbone.load(self.device).to(self.dtype)
         self.module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # After whatever the backbone's own code has set.
@@ -276,17 +278,34 @@ def _one_by_one(
     """Yield what ``_features`` does of whole utterances, which have no common length and so make no batches."""
     import torch
 
-    for piece in pieces:
-        waveform, times = piece.segments.planes[0], piece.segments.times.numpy()
+    def compute(piece: Piece) -> np.ndarray:
         try:
             with torch.inference_mode():
-                features = network.module(waveform.to(network.device)).float().cpu().numpy()
+                features = network.module(piece.segments.planes[0].to(network.device)).float().cpu().numpy()
             if not np.isfinite(features).all():
                 raise BserkitError("it made values that are not numbers")
         except BserkitError as error:
             path = wanted[piece.digest][0].path
             raise BserkitError(f"backbone {network.name}, channel {piece.channel} of {path}: {error}") from None
-        yield _Part(piece.digest, piece.channel, times, piece.last), features
+        return features
+
+    waiting: deque[tuple[Piece, Future[np.ndarray]]] = deque()
+
+    def first() -> tuple[_Part, np.ndarray]:
+        piece, made = waiting.popleft()
+        return _Part(piece.digest, piece.channel, piece.segments.times.numpy(), piece.last), made.result()
+
+    with ThreadPoolExecutor(network.threads, thread_name_prefix="backbone") as pool:
+        try:
+            for piece in pieces:
+                waiting.append((piece, pool.submit(compute, piece)))
+                # One more than threads, so that none waits for what is made of the first one's features.
+                if len(waiting) > network.threads:
+                    yield first()
+            while waiting:
+                yield first()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Waveforms go through uncut, and openSMILE's functionals of them are exactly those of the opensmile package."""
 
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,31 @@ def test_utterances_of_any_length_and_channels_go_through_one_by_one(tmp_path):
             made, times = of[channel]
             assert times.tolist() == [[0.0, seconds]]
             np.testing.assert_allclose(made, [[wave.mean(), wave.std(ddof=1), len(wave)]], rtol=1e-4, atol=1e-6)
+
+
+def test_a_concurrent_backbone_gives_features_in_order(tmp_path, monkeypatch):
+    class Slow(Loudness):
+        """Each of two waits for the other."""
+
+        name = "slow"
+        concurrent = True
+
+        def load(self, device):
+            made, both = super().load(device), threading.Barrier(2, timeout=20)
+            made.register_forward_pre_hook(lambda *_: [both.wait()].clear())
+            return made
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    utterances = [recorded(tmp_path, sound(s, seed), f"{seed}.wav") for seed, s in enumerate((1.0, 0.4, 2.3, 0.7))]
+    lengths = [
+        of["mono"][0][0, 2]
+        for of in features(
+            utterances,
+            Extraction((Mono(),), Waveform(), Slow(), "cpu", "fp32"),
+            FeatureStore(tmp_path / "store"),
+        )
+    ]
+    assert lengths == [16000, 6400, 36800, 11200]
 
 
 def test_a_frontend_that_does_not_make_what_it_says_is_refused(tmp_path):
