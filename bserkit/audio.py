@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bserkit.content import file_hash, file_state
 from bserkit.decoding import BadAudioError as BadAudioError
 from bserkit.decoding import Sound, open_sound
+from bserkit.errors import BserkitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from bserkit.corpus import Utterance
 
@@ -101,15 +104,42 @@ def content_digest(utterance: Utterance) -> str:
         BadAudioError: the file cannot be read.
     """
     try:
-        with utterance.path.open("rb") as stream:
-            whole = hashlib.file_digest(stream, "sha256")
+        whole = file_hash(utterance.path)
     except OSError as error:
         raise BadAudioError(f"it cannot be read ({error.strerror})") from None
     if utterance.start or utterance.end is not None:
         whole.update(f"{utterance.start!r} {utterance.end!r}".encode())
     if utterance.microphones:
         whole.update(f"microphones {utterance.microphones}".encode())
-    return whole.hexdigest()
+    digest: str = whole.hexdigest()
+    return digest
+
+
+@contextmanager
+def unchanged(utterance: Utterance, digest: str) -> Iterator[None]:
+    """See that what is read of a recording inside is what the digest names.
+
+    Raises:
+        BserkitError: its file was changed or replaced since it was digested; nothing made of it may be kept.
+    """
+    before = _state(utterance.path)
+    yield
+    try:
+        same = content_digest(utterance) == digest and _state(utterance.path) == before
+    except BadAudioError:
+        same = False
+    if not same:
+        raise BserkitError(
+            f"{utterance.path} changed while the run was under way: it is not the file that was checked. Nothing of it "
+            "was kept; what is done of others is. Run the same command again when the file stays as it is."
+        )
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        return file_state(path)
+    except OSError:
+        return ()
 
 
 def inspect_audio(utterance: Utterance) -> AudioFacts:

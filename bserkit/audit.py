@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bserkit.audio import unchanged
 from bserkit.findings import CLIPPED_SHARE, Finding, findings
 from bserkit.likeness import Fingerprint, Likeness, likenesses
 from bserkit.meaning import meaning
@@ -149,7 +150,11 @@ def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: 
     if missing := [digest for digest in by_content if digest not in sounds]:
 
         def kept_measure(digest: str) -> dict[str, Any]:
-            return store.facts(digest, lambda: measure(by_content[digest]), kind)
+            return store.facts(digest, lambda: measured(digest), kind)
+
+        def measured(digest: str) -> dict[str, Any]:
+            with unchanged(by_content[digest], digest):
+                return measure(by_content[digest])
 
         with (
             ThreadPoolExecutor(os.cpu_count()) as pool,

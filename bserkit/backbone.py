@@ -51,7 +51,8 @@ class Backbone(Component):
     def load(self, device: str) -> torch.nn.Module:
         """Return the network in evaluation mode: ``(segment, 3, mel, frame) -> (segment, feature)``, differentiable.
 
-        One that reads waveforms turns ``(1, time)`` into ``(1, feature)``.
+        One that reads waveforms turns ``(1, time)`` into ``(1, feature)``: one vector a recording. What it computes
+        must be finite and ``feature_size`` long.
 
         Raises:
             BserkitError: the weights cannot be had or do not fit the architecture.

@@ -80,8 +80,10 @@ def _told(error: BaseException) -> int:
     if isinstance(error, BserkitError):
         click.echo(str(error), err=True)
         return error.exit_code
+    notes = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
     click.echo(
-        f"{type(error).__name__}: {error}\nThe same command with -v before it shows where: bserkit -v ...", err=True
+        f"{type(error).__name__}: {error}\n{notes}The same command with -v before it shows where: bserkit -v ...",
+        err=True,
     )
     return 1
 
@@ -517,8 +519,9 @@ def cache(ctx: click.Context, cache: str | None) -> None:
 @click.option(
     "--older-than", "days", metavar="DAYS", type=float, default=0.0, help="Keep what was used within so many days."
 )
+@click.option("--old-formats", is_flag=True, help="Delete nothing but what earlier versions kept, which is not read.")
 @click.pass_obj
-def prune(store: Any, days: float) -> None:
+def prune(store: Any, days: float, old_formats: bool) -> None:
     """Delete features, all or those not used for some days. They are computed anew when needed."""
-    files, size = store.prune(days)
+    files, size = store.prune(days, old_formats)
     click.echo(f"Deleted {files} files, {size / 1e6:.1f} MB.")

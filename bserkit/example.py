@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.audio import read_stereo
+from bserkit.audio import read_stereo, unchanged
 from bserkit.component import identity
+from bserkit.contracts import asked, transformed
 from bserkit.meaning import meaning
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def channel_example(extraction: Extraction, checked: Checked, store: FeatureStor
     components = [identity(one) for one in (*extraction.transforms, extraction.frontend)]
     made_by = json.dumps([*components, meaning(_spectrograms)], sort_keys=True)
     kind = f"spectrogram-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
-    kept = store.facts(checked.digests[index], lambda: _spectrograms(extraction, utterance), kind)
+    digest = checked.digests[index]
+    kept = store.facts(digest, lambda: _spectrograms(extraction, utterance, digest), kind)
     if not kept:
         return None
     pictures = np.asarray(kept["channels"], dtype=np.float32)
@@ -84,13 +86,16 @@ def channel_example(extraction: Extraction, checked: Checked, store: FeatureStor
     )
 
 
-def _spectrograms(extraction: Extraction, utterance: Utterance) -> dict[str, Any]:
+def _spectrograms(extraction: Extraction, utterance: Utterance, digest: str) -> dict[str, Any]:
     """Return the ``(channel, mel, frame)`` of an utterance's beginning as plain values; nothing if there are none."""
     import torch
 
-    samples, sample_rate = read_stereo(utterance)
+    with unchanged(utterance, digest):
+        samples, sample_rate = read_stereo(utterance)
     stereo = torch.from_numpy(samples[:, : LONGEST_SECONDS * sample_rate])
     with torch.inference_mode():
-        waveform = torch.cat([transform.transform(stereo) for transform in extraction.transforms])
-        pictures = extraction.frontend.spectrogram(waveform, sample_rate)
+        where = str(utterance.path)
+        waveform = torch.cat([transformed(transform, stereo, where) for transform in extraction.transforms])
+        with asked(extraction.frontend, f"a picture of {where}"):
+            pictures = extraction.frontend.spectrogram(waveform, sample_rate)
     return {} if pictures is None else {"seconds": stereo.shape[1] / sample_rate, "channels": pictures.tolist()}

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio
+from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio, unchanged
 from bserkit.classifier import ClassifierError
+from bserkit.contracts import asked, class_scores_of, pooled
 from bserkit.corpus import Corpus, Skipped
 from bserkit.decoding import open_sound
 from bserkit.errors import BserkitError, UsageError
+from bserkit.extraction import from_features
+from bserkit.fusion import FUSION as FUSION
 from bserkit.fusion import OracleFusion, Trial, Views
 from bserkit.metrics import Measures, measure
-from bserkit.progress import Silent
+from bserkit.progress import Silent, in_threads
 from bserkit.protocol import Fold
 from bserkit.statistics import Interval, speaker_confusions, speaker_intervals
 
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     from bserkit.progress import Reporter
     from bserkit.store import FeatureStore
 
-#: The name of the final decision beside those of channels and transforms.
-FUSION = "fusion"
 #: How many files a refusal names before it only counts.
 _NAMED = 30
+_SILENT = Silent()
 #: Why recordings are not stereo, one by one and in a count.
 _FLAT = {
     "it is mono": "mono",
@@ -45,9 +45,6 @@ _FLAT = {
     "its left channel is silent": "with a silent left channel",
     "its right channel is silent": "with a silent right channel",
 }
-
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -141,10 +138,17 @@ def look_at(corpus: Corpus, store: FeatureStore, reporter: Reporter) -> list[tup
             digest = content_digest(utterance)
         except BadAudioError as error:
             return "", AudioFacts(0, 0, 0.0, False, 0.0, str(error))
-        facts = store.facts(digest, lambda: inspect_audio(utterance).as_dict(), usable=AudioFacts.usable)
+        facts = store.facts(digest, lambda: inspect(utterance, digest), usable=AudioFacts.usable)
         return digest, AudioFacts.from_dict(facts)
 
-    return _in_threads("Checking audio", look, corpus.utterances, "files", reporter)
+    def inspect(utterance: Utterance, digest: str) -> dict[str, Any]:
+        with unchanged(utterance, digest):
+            return inspect_audio(utterance).as_dict()
+
+    store.tell_old_formats(reporter.say)
+    looked = in_threads("Checking audio", look, corpus.utterances, "files", reporter)
+    store.tell_damage(reporter.say)
+    return looked
 
 
 def choose_microphones(corpus: Corpus, microphones: Microphones, reporter: Reporter) -> Corpus:
@@ -163,7 +167,7 @@ def choose_microphones(corpus: Corpus, microphones: Microphones, reporter: Repor
         except BadAudioError:
             return 0
 
-    counts = _in_threads("Counting channels", count, corpus.utterances, "files", reporter)
+    counts = in_threads("Counting channels", count, corpus.utterances, "files", reporter)
     if few := [
         f"{item}: {n} channels" for item, n in zip(corpus.items, counts, strict=True) if 2 < n < max(microphones)
     ]:
@@ -252,28 +256,24 @@ def pool_features(
     Raises:
         BserkitError: features vanished from the store meanwhile, or the pooler's output has no fixed length.
     """
-    recipes = extraction.recipes()
-    utterances = checked.corpus.utterances
+    utterances, items = checked.corpus.utterances, checked.corpus.items
 
-    def pool(index: int) -> list[np.ndarray]:
-        vectors = []
-        for recipe in recipes.values():
-            kept = store.read_features(recipe, checked.digests[index])
-            if kept is None:
-                raise BserkitError(
-                    f"The features of {utterances[index].path.name} were deleted from {store.root} while they were "
-                    "needed; run the command again."
-                )
-            vectors.append(np.asarray(pooler.pool(kept[0].astype(np.float32, copy=False)), dtype=np.float32))
-        return vectors
+    def pool(index: int, channel: str, segments: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return pooled(pooler, segments.astype(np.float32, copy=False), f"channel {channel} of {items[index]}")
 
-    pooled = _in_threads("Pooling", pool, range(len(utterances)), "utterances", reporter)
+    vectors = from_features(utterances, checked.digests, extraction, store, pool, reporter, "Pooling")
     features = {}
-    for position, channel in enumerate(recipes):
-        shapes = {vectors[position].shape for vectors in pooled}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise BserkitError(f"pooler {pooler.name} made {sorted(shapes)[:3]} of {channel}; expected one (feature,).")
-        features[channel] = np.stack([vectors[position] for vectors in pooled])
+    for channel, of_channel in zip(extraction.transform_of(), zip(*vectors, strict=True), strict=True):
+        first, other = (
+            of_channel[0],
+            next((row for row, one in enumerate(of_channel) if len(one) != len(of_channel[0])), 0),
+        )
+        if other:
+            raise BserkitError(
+                f"pooler {pooler.name} made {len(first)} numbers of channel {channel} of {items[0]} and "
+                f"{len(of_channel[other])} of {items[other]}; expected one length whatever the number of segments."
+            )
+        features[channel] = np.stack(of_channel)
     return Views(
         features=features,
         transforms=extraction.transform_of(),
@@ -284,9 +284,15 @@ def pool_features(
     )
 
 
-def pool_by_channel(checked: Checked, extractions: Sequence[Extraction], pooler: Pooler, store: FeatureStore) -> Views:
+def pool_by_channel(
+    checked: Checked,
+    extractions: Sequence[Extraction],
+    pooler: Pooler,
+    store: FeatureStore,
+    reporter: Reporter = _SILENT,
+) -> Views:
     """Pool features as ``pool_features`` does where each channel has a network of its own."""
-    single = [pool_features(checked, extraction, pooler, store, Silent()) for extraction in extractions]
+    single = [pool_features(checked, extraction, pooler, store, reporter) for extraction in extractions]
     return replace(
         single[0],
         features={channel: values for views in single for channel, values in views.features.items()},
@@ -318,14 +324,12 @@ def evaluate(
                 training = seen.take(fold.train)
                 fitted = fuser.fit(training, classifier.make)
                 test = seen.take(fold.test).without_labels()
+                # Last, so that no part can stand for the decision.
                 scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
+            shape = len(fold.test), len(seen.classes)
             for part, scores in scored.items():
-                if scores.shape != (len(fold.test), len(seen.classes)) or not np.isfinite(scores).all():
-                    raise BserkitError(
-                        f"fusion {fuser.name} scored {scores.shape} for {part} of {len(fold.test)} items and "
-                        f"{len(seen.classes)} classes; expected finite (item, class)."
-                    )
-                parts.setdefault(part, []).append(scores)
+                where = f"{part} in fold {fold.name}"
+                parts.setdefault(part, []).append(class_scores_of(fuser, scores, shape, where))
             notes = [*fitted.notes, *_flat_channels(training)]
             outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, notes, fitted.choices))
             advance(1)
@@ -335,8 +339,9 @@ def evaluate(
     every = {part: np.concatenate(pieces)[order] for part, pieces in parts.items()}
     # Only features differ from fold to fold.
     labels = seen.labels[items]
-    by_channel = {channel: every[channel] for channel in seen.features if channel in every}
-    oracle = fuser.oracle(by_channel, seen.transforms, labels, seen.classes)
+    by_channel = {channel: every[channel].copy() for channel in seen.features if channel in every}
+    with asked(fuser, "the oracle's decision"):
+        oracle = fuser.oracle(by_channel, dict(seen.transforms), labels.copy(), seen.classes)
     return Evaluation(seen.classes, items, labels, seen.speakers[items], fold_of, every, outcomes, oracle)
 
 
@@ -358,22 +363,6 @@ def _told(fold: Fold, fuser: Fuser, classifier: Classifier) -> Iterator[None]:
     except Exception as error:
         said = f"fusion {fuser.name}, fold {fold.name}: {type(error).__name__}: {error}"
         raise BserkitError(f"{said}\nThe same command with -v before it shows where: bserkit -v ...") from error
-
-
-def _in_threads(
-    name: str, work: Callable[[_Given], _Made], given: Sequence[_Given], unit: str, reporter: Reporter
-) -> list[_Made]:
-    """Do the same to each, several at a time; the results keep the order."""
-    done: list[Any] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.stage(name, len(given), unit) as advance:
-        try:
-            for one in pool.map(work, given):
-                done.append(one)
-                advance(1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return done
 
 
 def _refusal(items: Sequence[str], facts: Sequence[AudioFacts], total: int) -> str:

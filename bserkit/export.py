@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bserkit.contracts import pooled
 from bserkit.errors import BserkitError, UsageError
+from bserkit.extraction import from_features
+from bserkit.progress import Unstaged
 
 if TYPE_CHECKING:
     from bserkit.config import Settings
@@ -32,7 +35,7 @@ def export(
     under ``bserkit``. The file appears when it is whole.
 
     Raises:
-        BserkitError: the file cannot be written, or features vanished from the store.
+        BserkitError: the file cannot be written, or features do not stay in the store.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -51,11 +54,18 @@ def export(
                 columns |= {name: [] for name in ("channel", "segment", "start", "end")}
                 blocks = []
                 group = range(start, min(start + _ROW_GROUP, len(utterances)))
-                for index in group:
-                    for channel, recipe in recipes.items():
-                        features, times = _read(store, recipe, checked.digests[index], items[index])
+                kept = from_features(
+                    utterances[start : group.stop],
+                    checked.digests[start : group.stop],
+                    settings.extraction,
+                    store,
+                    lambda _, __, features, times: (features.astype(np.float32, copy=False), times),
+                    Unstaged(reporter),
+                )
+                for index, of_channels in zip(group, kept, strict=True):
+                    for channel, (features, times) in zip(recipes, of_channels, strict=True):
                         if pooler:
-                            features = pooler.pool(features)[np.newaxis]
+                            features = pooled(pooler, features, f"channel {channel} of {items[index]}")[np.newaxis]
                             times = np.array([[0.0, checked.facts[index].seconds]])
                         utterance, count = utterances[index], len(features)
                         for name in ("label", "speaker", "session", "split"):
@@ -95,10 +105,3 @@ def check_writable(out: Path) -> None:
         raise UsageError(f"{out} cannot be written: there is no folder {out.parent}.")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise UsageError(f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder is read-only'}.")
-
-
-def _read(store: FeatureStore, recipe: dict[str, Any], digest: str, item: str) -> tuple[np.ndarray, np.ndarray]:
-    kept = store.read_features(recipe, digest)
-    if kept is None:
-        raise BserkitError(f"The features of {item} were deleted while they were needed; run the command again.")
-    return kept[0].astype(np.float32), kept[1]

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from bserkit.audio import read_stereo, stereo_blocks
+from bserkit.audio import read_stereo, stereo_blocks, unchanged
 from bserkit.component import identity
+from bserkit.contracts import asked, features_of, loaded, segments_of, transformed, weights_digest
 from bserkit.errors import BserkitError, UsageError
-from bserkit.frontend import SHAPES
+from bserkit.fusion import FUSION
 from bserkit.hardware import compute_whole_fp32, fastest_precision, memory_kept
 from bserkit.meaning import meaning
+from bserkit.progress import in_threads
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +34,14 @@ if TYPE_CHECKING:
     from bserkit.progress import Reporter
     from bserkit.store import FeatureStore, Rows
 
+_Made = TypeVar("_Made")
+
 #: Segments that go through the network at once, by kind of device. Every batch is filled up to it, so that what a
 #: segment's features are does not depend on how many others came along. More take more memory; fewer take longer, since
 #: AlexNet's last layers are read from memory once a batch.
 BATCH_SEGMENTS = {"cpu": 64, "cuda": 256}
+#: What may name a part of a result: it becomes part of a metric's name.
+_PART = re.compile(r"[^\W_][\w.-]*")
 #: Pieces of utterances' channels that are prepared ahead of the network.
 _AHEAD = 8
 #: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
@@ -76,7 +83,7 @@ class Extraction:
         """Return the transform of every channel, in order.
 
         Raises:
-            UsageError: two transforms make a channel of the same name.
+            UsageError: two parts of a result, which are channels, transforms and the fusion, would have one name.
         """
         found: dict[str, str] = {}
         for transform in self.transforms:
@@ -84,6 +91,20 @@ class Extraction:
                 if channel in found:
                     raise UsageError(f"Channels {found[channel]} and {transform.name} both make a channel {channel!r}.")
                 found[channel] = transform.name
+        for transform in self.transforms:
+            # A transform of one channel decides as that channel does, so these two may share a name.
+            if transform.name in found.keys() - ({transform.name} if len(transform.outputs) == 1 else set()):
+                raise UsageError(
+                    f"Channels {found[transform.name]} make a channel {transform.name!r}, which is the name of the "
+                    f"channels {transform.name} too, so their results could not be told apart. Rename one of them."
+                )
+        for name in (*found, *found.values()):
+            if name == FUSION or not _PART.fullmatch(name):
+                raise UsageError(
+                    f"Channels {found.get(name, name)}: {name!r} cannot name a channel or channels. Expected letters, "
+                    f"digits, '_', '-' and '.', beginning with a letter or digit, and not {FUSION!r}, which names the "
+                    "final decision. Rename it."
+                )
         return {self.only: found[self.only]} if self.only else found
 
     def recipes(self) -> dict[str, dict[str, Any]]:
@@ -91,7 +112,7 @@ class Extraction:
         shared = {
             "frontend": identity(self.frontend),
             "backbone": identity(self.backbone, self.backbone.recipe()),
-            "weights": self.backbone.weights_digest(),
+            "weights": weights_digest(self.backbone),
             "device": self.device.partition(":")[0],
             "precision": self.precision,
             "torch": version("torch"),
@@ -112,10 +133,12 @@ class Pending:
     """What the store does not hold yet, and the loaded network that will make it, if there is anything to make.
 
     Attributes:
+        recipes: by channel, everything that its features depend on beside the audio.
         wanted: by digest, the utterance and the channels that are missing of it.
     """
 
     extraction: Extraction
+    recipes: Mapping[str, Mapping[str, Any]]
     wanted: Mapping[str, tuple[Utterance, list[str]]]
     network: _Network | None
 
@@ -137,7 +160,13 @@ def pending(
         for digest, utterance in dict(zip(digests, utterances, strict=True)).items()
         if (missing := [channel for channel, recipe in recipes.items() if not store.has(recipe, digest)])
     }
-    return Pending(extraction, wanted, _Network(extraction) if wanted else None)
+    network = _Network(extraction) if wanted else None
+    if wanted and any(recipe["weights"] != weights_digest(extraction.backbone) for recipe in recipes.values()):
+        raise BserkitError(
+            f"The weights of backbone {extraction.backbone.spec} changed while they were loaded. Run the same command "
+            "again when their file stays as it is."
+        )
+    return Pending(extraction, recipes, wanted, network)
 
 
 def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
@@ -154,12 +183,11 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
         return 0
     if hint := work.extraction.faster():
         reporter.say(hint)
-    recipes = work.extraction.recipes()
     segments = 0
     gathered: dict[str, tuple[Rows, list[np.ndarray]]] = {}
     pieces = prepared(work.wanted, work.extraction)
     by_itself = work.extraction.frontend.makes == "waveform"
-    parts = _one_by_one(pieces, work.network, work.wanted) if by_itself else _features(pieces, work.network)
+    parts = (_one_by_one if by_itself else _features)(pieces, work.network, work.wanted)
     try:
         with memory_kept(), reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
             for part, features in parts:
@@ -174,12 +202,61 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
                     del gathered[part.channel]
                     with closing(rows):
                         rows.dtype = work.network.kept_as(rows.largest)
-                        store.write_features(recipes[part.channel], part.digest, rows, np.concatenate(times))
+                        store.write_features(work.recipes[part.channel], part.digest, rows, np.concatenate(times))
                     advance(int(part.channel == work.wanted[part.digest][1][-1]))
     finally:
         for rows, _ in gathered.values():
             rows.close()
     return segments
+
+
+def from_features(
+    utterances: Sequence[Utterance],
+    digests: Sequence[str],
+    extraction: Extraction,
+    store: FeatureStore,
+    use: Callable[[int, str, np.ndarray, np.ndarray], _Made],
+    reporter: Reporter,
+    stage: str = "Reading features",
+) -> list[list[_Made]]:
+    """Return, by utterance and channel, what is made of the kept features; missing ones are computed first.
+
+    Args:
+        use: makes it, given the utterance's number, the channel, ``(segment, feature)`` and ``(segment, 2)`` times,
+            both of which are its own.
+
+    Raises:
+        BserkitError: features do not stay in the store, or cannot be computed.
+    """
+    recipes = extraction.recipes()
+
+    def made_of(index: int) -> list[_Made] | None:
+        made = []
+        for channel, recipe in recipes.items():
+            if (kept := store.read_features(recipe, digests[index])) is None:
+                return None
+            made.append(use(index, channel, *kept))
+        return made
+
+    found = in_threads(stage, made_of, range(len(utterances)), "utterances", reporter)
+    lost = [index for index, made in enumerate(found) if made is None]
+    if lost:
+        # Every file of theirs is read, so that all that is damaged is deleted before anything is computed.
+        for index in lost:
+            for recipe in recipes.values():
+                store.read_features(recipe, digests[index])
+        store.tell_damage(reporter.say)
+        again = [utterances[index] for index in lost], [digests[index] for index in lost]
+        extract(pending(*again, extraction, store), store, reporter)
+        for index in lost:
+            found[index] = made_of(index)
+    done = [made for made in found if made is not None]
+    if len(done) < len(found):
+        raise BserkitError(
+            f"Features do not stay in the store {store.root} as they were written: another program changes or deletes "
+            "them, or the disk fails. Choose another folder with --cache DIR."
+        )
+    return done
 
 
 class _Network:
@@ -191,10 +268,10 @@ class _Network:
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[extraction.precision]
         self.device = extraction.device
         self.batch_segments = BATCH_SEGMENTS[extraction.device.partition(":")[0]]
-        self.name = extraction.backbone.name
+        self.backbone = extraction.backbone
         self.threads = os.cpu_count() or 1 if extraction.backbone.concurrent else 1
-        network = extraction.backbone.load(self.device).to(self.dtype)
-        self.module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network, self.feature_size = loaded(self.backbone, self.device)
+        self.module = network.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # After whatever the backbone's own code has set.
         compute_whole_fp32()
 
@@ -204,19 +281,14 @@ class _Network:
 
         return torch.zeros((self.batch_segments, *segment), dtype=self.dtype, device=self.device)
 
-    def __call__(self, batch: torch.Tensor, count: int) -> np.ndarray:
-        """Return the features of the first segments of a batch."""
+    def __call__(self, batch: torch.Tensor, where: Sequence[str]) -> np.ndarray:
+        """Return the features of a batch's first segments, given the recording of each; the batch is the network's."""
         import torch
 
         with torch.inference_mode():
-            features = self.module(batch)[:count]
-        if features.ndim != 2 or len(features) != count:
-            raise BserkitError(
-                f"backbone {self.name} made {tuple(features.shape)} of {count} segments; expected (segment, feature)."
-            )
-        if not torch.isfinite(features).all():
-            raise BserkitError(f"backbone {self.name} made values that are not numbers; try --precision fp32.")
-        return features.float().cpu().numpy()
+            with asked(self.backbone, f"features of {where[0]}"):
+                made = self.module(batch)
+            return features_of(self.backbone, made, len(batch), self.feature_size, where).cpu().numpy()
 
     def kept_as(self, largest: float) -> np.dtype[Any]:
         """Return what features are stored as: what was computed in half precision fits into half the room.
@@ -241,7 +313,16 @@ class _Part:
     last: bool
 
 
-def _features(pieces: Iterable[Piece], network: _Network) -> Iterator[tuple[_Part, np.ndarray]]:
+#: By digest, an utterance and the channels that are wanted of it.
+_Wanted: TypeAlias = "Mapping[str, tuple[Utterance, list[str]]]"
+
+
+def _where(wanted: _Wanted, digest: str, channel: str) -> str:
+    """Name the channel of a recording."""
+    return f"channel {channel} of {wanted[digest][0].path}"
+
+
+def _features(pieces: Iterable[Piece], network: _Network, wanted: _Wanted) -> Iterator[tuple[_Part, np.ndarray]]:
     """Yield parts of utterances with their features, in order, as batches fill."""
     batch: torch.Tensor | None = None
     parts: list[_Part] = []
@@ -250,7 +331,8 @@ def _features(pieces: Iterable[Piece], network: _Network) -> Iterator[tuple[_Par
     def run() -> Iterator[tuple[_Part, np.ndarray]]:
         if batch is not None and parts:
             # A last batch is not filled: what is left in it of the one before changes nothing.
-            features = network(batch, len(batch) - free)
+            where = [_where(wanted, part.digest, part.channel) for part in parts for _ in part.times]
+            features = network(batch, where)
             ends = np.cumsum([len(part.times) for part in parts])
             yield from zip(parts, np.split(features, ends[:-1]), strict=True)
 
@@ -272,22 +354,16 @@ def _features(pieces: Iterable[Piece], network: _Network) -> Iterator[tuple[_Par
     yield from run()
 
 
-def _one_by_one(
-    pieces: Iterable[Piece], network: _Network, wanted: Mapping[str, tuple[Utterance, list[str]]]
-) -> Iterator[tuple[_Part, np.ndarray]]:
+def _one_by_one(pieces: Iterable[Piece], network: _Network, wanted: _Wanted) -> Iterator[tuple[_Part, np.ndarray]]:
     """Yield what ``_features`` does of whole utterances, which have no common length and so make no batches."""
-    import torch
 
     def compute(piece: Piece) -> np.ndarray:
+        where = _where(wanted, piece.digest, piece.channel)
         try:
-            with torch.inference_mode():
-                features = network.module(piece.segments.planes[0].to(network.device)).float().cpu().numpy()
-            if not np.isfinite(features).all():
-                raise BserkitError("it made values that are not numbers")
+            return network(piece.segments.planes[0].clone().to(network.device), [where])
         except BserkitError as error:
-            path = wanted[piece.digest][0].path
-            raise BserkitError(f"backbone {network.name}, channel {piece.channel} of {path}: {error}") from None
-        return features
+            named = where in str(error)
+            raise error if named else BserkitError(f"backbone {network.backbone.name}, {where}: {error}") from None
 
     waiting: deque[tuple[Piece, Future[np.ndarray]]] = deque()
 
@@ -352,29 +428,24 @@ def prepared(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extr
 
 def _pieces(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Iterator[Piece]:
     """Yield every utterance's pieces in order."""
-    frontend = extraction.frontend
     for digest, (utterance, channels) in wanted.items():
-        for channel, made in _by_channel(utterance, channels, extraction):
+        for channel, made in _by_channel(utterance, digest, channels, extraction):
             held: Segments | None = None
             for segments in made:
-                if not frontend.fits(segments, 1):
-                    raise BserkitError(
-                        f"frontend {frontend.name} made {frontend.makes} {tuple(segments.planes.shape)} and "
-                        f"{len(segments.times)} times for channel {channel} of {utterance.path.name}; "
-                        f"expected {SHAPES[frontend.makes]}, with one channel."
-                    )
                 if held:
                     yield Piece(digest, channel, held, last=False)
                 held = segments
             if held is None:
-                raise BserkitError(f"frontend {frontend.name} made no segment of {utterance.path.name}.")
+                raise BserkitError(
+                    f"frontend {extraction.frontend.name} made no segment of channel {channel} of {utterance.path}."
+                )
             yield Piece(digest, channel, held, last=True)
 
 
 def _by_channel(
-    utterance: Utterance, channels: Sequence[str], extraction: Extraction
+    utterance: Utterance, digest: str, channels: Sequence[str], extraction: Extraction
 ) -> Iterator[tuple[str, Iterable[Segments]]]:
-    """Yield each channel with its segments, in the order asked for.
+    """Yield each channel with its segments, in the order asked for; they end when the recording has proven unchanged.
 
     The frontend is given one channel at a time, in memory of its own, so that no bit of what it makes depends on which
     others were asked for: how a processor adds up depends on how many rows there are and where they lie in memory.
@@ -382,17 +453,50 @@ def _by_channel(
     import torch
 
     frontend, transforms = extraction.frontend, extraction.transforms
-    with closing(_waveforms(utterance, channels, transforms, _WHOLE_FRAMES)) as blocks:
+    with unchanged(utterance, digest), closing(_waveforms(utterance, channels, transforms, _WHOLE_FRAMES)) as blocks:
         (waveform, sample_rate), is_whole = next(blocks), next(blocks, None) is None
 
     def again(channel: str) -> Iterator[torch.Tensor]:
         return (block for block, _ in _waveforms(utterance, [channel], transforms, _BLOCK_FRAMES))
 
     for channel, alone in zip(channels, torch.split(waveform, 1), strict=True):
+        where = f"channel {channel} of {utterance.path}"
         if is_whole:
-            yield channel, [frontend.segments(alone.clone(), sample_rate)]
+            with asked(frontend, f"segments of {where}"):
+                made = [frontend.segments(alone.clone(), sample_rate)]
+            yield channel, _checked(made, frontend, where)
         else:
-            yield channel, frontend.stream(partial(again, channel), sample_rate)
+            yield channel, _streamed(partial(again, channel), sample_rate, frontend, where, utterance, digest)
+
+
+def _streamed(
+    blocks: Callable[[], Iterable[torch.Tensor]],
+    sample_rate: int,
+    frontend: Frontend,
+    where: str,
+    utterance: Utterance,
+    digest: str,
+) -> Iterator[Segments]:
+    """Yield the segments of a channel of a long recording, which is read anew for it."""
+    with unchanged(utterance, digest):
+        with asked(frontend, f"segments of {where}"):
+            made = frontend.stream(blocks, sample_rate)
+        yield from _checked(made, frontend, where)
+
+
+def _checked(made: Iterable[Any], frontend: Frontend, where: str) -> Iterator[Segments]:
+    """Yield what a frontend makes of a channel, once it has proven to be successive segments."""
+    after, ended = 0.0, object()
+    with asked(frontend, f"segments of {where}"):
+        successive = iter(made)
+    while True:
+        with asked(frontend, f"segments of {where}"):
+            one = next(successive, ended)
+        if one is ended:
+            return
+        segments = segments_of(frontend, one, where, after)
+        after = float(segments.times[-1, 0])
+        yield segments
 
 
 def _waveforms(
@@ -407,11 +511,6 @@ def _waveforms(
         stereo = torch.from_numpy(samples)
         rows: dict[str, torch.Tensor] = {}
         for transform in needed:
-            made = transform.transform(stereo)
-            if made.shape != (len(transform.outputs), stereo.shape[1]):
-                raise BserkitError(
-                    f"channels {transform.name} made {tuple(made.shape)} of {tuple(stereo.shape)}; expected "
-                    f"(channel, time) with a row for each of {', '.join(transform.outputs)}."
-                )
+            made = transformed(transform, stereo, str(utterance.path))
             rows |= dict(zip(transform.outputs, made, strict=True))
         yield torch.stack([rows[channel] for channel in channels]), sample_rate

@@ -45,13 +45,6 @@ class Frontend(Component):
         channel cannot depend on the others.
         """
 
-    def fits(self, made: Segments, channels: int) -> bool:
-        """Say whether segments have the shape that this frontend must give them."""
-        planes, times = made
-        if self.makes == "waveform":
-            return planes.ndim == 3 and planes.shape[:2] == (channels, 1) and len(times) == 1
-        return planes.ndim == 5 and planes.shape[:3] == (channels, len(times), 3) and len(times) > 0
-
     def spectrogram(self, waveform: torch.Tensor, sample_rate: int) -> torch.Tensor | None:
         """Turn ``(channel, time)`` into ``(channel, mel, frame)`` for people to look at, or None: there is no picture.
 

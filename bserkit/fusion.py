@@ -14,6 +14,9 @@ from bserkit.component import Component
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: The name of the final decision beside those of channels and transforms.
+FUSION = "fusion"
+
 
 @dataclass(frozen=True)
 class Views:
@@ -45,11 +48,14 @@ class Views:
         return len(self.speakers)
 
     def take(self, rows: np.ndarray) -> Views:
-        """Return the views of some of the items, by index."""
-        features = {channel: values[rows] for channel, values in self.features.items()}
-        labels = self.labels[rows] if len(self.labels) else self.labels
-        speakers, sessions = self.speakers[rows], self.sessions[rows]
-        return replace(self, features=features, labels=labels, speakers=speakers, sessions=sessions)
+        """Return the views of some of the items, by index; nothing in them can be written to."""
+        features = {channel: _lent(values[rows]) for channel, values in self.features.items()}
+        labels = _lent(self.labels[rows] if len(self.labels) else self.labels)
+        speakers, sessions = _lent(self.speakers[rows]), _lent(self.sessions[rows])
+        transforms = dict(self.transforms)
+        return replace(
+            self, features=features, transforms=transforms, labels=labels, speakers=speakers, sessions=sessions
+        )
 
     def without_labels(self) -> Views:
         """Return the views as they are handed over for scoring."""
@@ -61,6 +67,13 @@ class Views:
         for channel in self.features:
             grouped.setdefault(self.transforms[channel], []).append(channel)
         return grouped
+
+
+def _lent(values: np.ndarray) -> np.ndarray:
+    """Return the same values, which the holder of what is returned cannot write to."""
+    lent = values.view()
+    lent.flags.writeable = False
+    return lent
 
 
 @dataclass(frozen=True)

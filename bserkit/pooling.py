@@ -18,4 +18,7 @@ class Pooler(Component):
 
     @abstractmethod
     def pool(self, segments: np.ndarray) -> np.ndarray:
-        """Turn ``(segment, feature)``, at least one segment, in time's order, into ``(feature',)``."""
+        """Turn ``(segment, feature)``, at least one segment, in time's order, into ``(feature',)``.
+
+        It is given a copy of its own; what it returns must be finite, and of one length for all utterances.
+        """

@@ -17,7 +17,7 @@ from bserkit.example import channel_example
 from bserkit.experiment import FUSION, check_corpus, evaluate, pool_by_channel, pool_features
 from bserkit.extraction import extract, pending
 from bserkit.finetune import FromRun
-from bserkit.progress import Silent
+from bserkit.progress import Silent, Unstaged
 from bserkit.protocol import cautions, split
 from bserkit.record import (
     confusion_rows,
@@ -194,7 +194,9 @@ def planned_features(settings: Settings, prepared: Prepared, store: FeatureStore
                 extract(pending(utterances, checked.digests, network, store), store, Silent())
                 advance(1)
         each = len(made) // len(folds)
-        return lambda fold: pool_by_channel(checked, made[fold * each : (fold + 1) * each], settings.pooler, store)
+        return lambda fold: pool_by_channel(
+            checked, made[fold * each : (fold + 1) * each], settings.pooler, store, Unstaged(reporter)
+        )
 
     return tuned
 

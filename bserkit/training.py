@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bserkit.backbone import Backbone
+from bserkit.contracts import loaded
 from bserkit.errors import BserkitError, UsageError
 from bserkit.extraction import BATCH_SEGMENTS, prepared
 from bserkit.finetune import Epoch, Sgd, Trained, improves, is_over
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from bserkit.finetune import Item, Training
     from bserkit.store import FeatureStore
 
+_CURVES = "curves.json"
 _HELD_OUT_LOSS = "validation/loss"
+#: An epoch's numbers that depend on the machine's clock.
+_CLOCK = ("seconds", "segments_per_second")
 _WEIGHTS = "weights.safetensors"
 
 
@@ -63,7 +66,7 @@ def check_trainable(recipe: Sgd, backbone: Backbone) -> None:
         UsageError: nothing in it can be changed, or nothing is left to change.
         BserkitError: the weights cannot be had or do not fit the architecture.
     """
-    network = backbone.load("cpu")
+    network, _ = loaded(backbone, "cpu")
     if not any(value.requires_grad for value in network.parameters()):
         raise UsageError(f"backbone {backbone.spec} has nothing that can be fine-tuned; leave --finetune out.")
     _freeze(network, recipe)
@@ -92,21 +95,23 @@ def train(training: Training, store: FeatureStore, note: Callable[[int, Epoch], 
         BserkitError: audio cannot be read, the disk is full, or the loss is not a number.
     """
     folder = store.open_training(training.identity())
-    weights, curves_file = folder / _WEIGHTS, folder / "curves.json"
+    weights = folder / _WEIGHTS
     # A second process that needs the same network waits for it rather than train it too.
     with FileLock(folder / "lock"):
-        reused = weights.exists()
-        if not reused:
+        kept = store.read_notes(weights)
+        if kept is None:
             state, curves = _learn(training, store, folder / "checkpoint.safetensors", note)
-            store.write(curves_file, json.dumps(curves, indent=1).encode())
-            # The weights come last: where they are, everything is.
-            store.write(weights, save(state))
+            store.write_json(folder / _CURVES, curves)
+            # Where the weights are, everything is: they hold the curves too, but for the clock's numbers, so that the
+            # same training gives the same file.
+            timeless = [{name: one[name] for name in one if name not in _CLOCK} for one in curves]
+            store.write_network(weights, save(state), {"curves": json.dumps(timeless)})
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    curves = json.loads(curves_file.read_bytes())
-    if reused:
-        for epoch, numbers in enumerate(curves, start=1):
-            note(epoch, numbers)
-    return Trained(training.extraction.backbone.with_weights(weights), weights, curves, reused)
+        else:
+            curves = store.read_json(folder / _CURVES) or json.loads(kept["curves"])
+            for epoch, numbers in enumerate(curves, start=1):
+                note(epoch, numbers)
+    return Trained(training.extraction.backbone.with_weights(weights), weights, curves, reused=kept is not None)
 
 
 def _learn(
@@ -122,7 +127,7 @@ def _learn(
         # After whatever the backbone's own code has set.
         compute_whole_fp32()
         best: dict[str, Tensor] = {}
-        curves = _resume(checkpoint, model, optimiser, best)
+        curves = _resume(store, checkpoint, model, optimiser, best)
         for epoch, numbers in enumerate(curves, start=1):
             note(epoch, numbers)
         weights = torch.tensor(training.class_weights(), device=device)
@@ -166,9 +171,9 @@ def _load(training: Training, items: Sequence[Item]) -> _Segments:
 def _begin(training: Training) -> tuple[_Decider, torch.optim.SGD]:
     """Return the backbone with a new last layer, and what will change it."""
     recipe, extraction = training.recipe, training.extraction
-    embedding = extraction.backbone.load(extraction.device)
+    embedding, size = loaded(extraction.backbone, extraction.device)
     _freeze(embedding, recipe)
-    model = _Decider(embedding, extraction.backbone.feature_size(), len(training.classes), recipe.dropout)
+    model = _Decider(embedding, size, len(training.classes), recipe.dropout)
     model.to(extraction.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     changed = [value for value in model.parameters() if value.requires_grad]
     # In one pass over the values, which for AlexNet's 57 million takes half the time of several.
@@ -255,18 +260,18 @@ def _keep(
     tensors = {f"model {name}": value for name, value in model.state_dict().items()}
     tensors |= {f"momentum {name}": value for name, value in _momenta(model, optimiser).items()}
     tensors |= {f"best {name}": value for name, value in best.items()}
-    store.write(checkpoint, save(_plain(tensors), {"curves": json.dumps(curves)}))
+    store.write_network(checkpoint, save(_plain(tensors)), {"curves": json.dumps(curves)})
 
 
-def _resume(checkpoint: Path, model: _Decider, optimiser: torch.optim.SGD, best: dict[str, Tensor]) -> list[Epoch]:
+def _resume(
+    store: FeatureStore, checkpoint: Path, model: _Decider, optimiser: torch.optim.SGD, best: dict[str, Tensor]
+) -> list[Epoch]:
     """Bring everything to where a checkpoint left it, if there is one, and return the curves so far."""
-    try:
-        with safe_open(checkpoint, "pt") as kept:
-            curves: list[Epoch] = json.loads(kept.metadata()["curves"])
-            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError):
-        # Only a failing disk or another program leaves a broken file: learning begins anew.
+    notes = store.read_notes(checkpoint)
+    if notes is None:
         return []
+    curves: list[Epoch] = json.loads(notes["curves"])
+    tensors = load_file(checkpoint)
 
     def of(part: str) -> dict[str, Tensor]:
         return {name.partition(" ")[2]: value for name, value in tensors.items() if name.startswith(f"{part} ")}

@@ -72,6 +72,7 @@ def _learn(
                     advance(1)
 
                 trained = train(training, store, note)
+                store.tell_damage(reporter.say)
                 # Epochs that stopping early saved are done with too.
                 advance(training.recipe.epochs - len(trained.curves))
                 _log(child, trained, training.identity())
@@ -100,6 +101,7 @@ def _bring_back(
                 _log(child, trained, one.network.identity)
             made.append(replace(one.extraction, backbone=trained.backbone))
             advance(1)
+    store.tell_damage(reporter.say)
     return made
 
 

@@ -32,7 +32,7 @@ def tuned(run_cli, runs_of, command, tmp_path_factory):
 
 def weights_in(cache):
     """Return the bytes of every fine-tuned network by its folder's name, which is of what it depends on."""
-    return {path.parent.name: path.read_bytes() for path in cache.glob("finetune-1/*/weights.safetensors")}
+    return {path.parent.name: path.read_bytes() for path in cache.glob("finetune-2/*/weights.safetensors")}
 
 
 def test_each_channel_and_fold_is_a_nested_run_with_curves_by_epoch(tuned):
@@ -113,11 +113,11 @@ def test_another_pooler_and_fusion_use_the_networks_and_their_features_again(ano
 
 
 def checkpoints_in(cache):
-    return list(cache.glob("finetune-1/*/checkpoint.safetensors"))
+    return list(cache.glob("finetune-2/*/checkpoint.safetensors"))
 
 
 def features_in(cache):
-    return list(cache.glob("features-1/*/*/*.safetensors"))
+    return list(cache.glob("features-2/*/*/*.safetensors"))
 
 
 #: Moments at which a run is killed, and how long its network pauses before each step so that there is time for it.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from bserkit import Backbone, BserkitError, UsageError, Utterance, Views
 from bserkit.audio import content_digest
@@ -118,6 +118,10 @@ def digest(trained):
     return hashlib.sha256(trained.weights.read_bytes()).hexdigest()
 
 
+def values(trained):
+    return {name: value.tolist() for name, value in load_file(trained.weights).items()}
+
+
 def stop_after(epoch):
     def note(number, _):
         if number == epoch:
@@ -178,20 +182,83 @@ def test_epochs_before_the_interruption_are_not_learned_again(utterances, store)
     (checkpoint,) = store.root.rglob("checkpoint.safetensors")
     tensors = load_file(checkpoint)
     changed = {name: value + 100 if name == "model last.bias" else value for name, value in tensors.items()}
-    save_file(changed, checkpoint, {"curves": json.dumps([{"train/loss": 1.0}, {"train/loss": 2.0}])})
+    noted = {"curves": json.dumps([{"train/loss": 1.0}, {"train/loss": 2.0}])}
+    store.write_network(checkpoint, save(changed), noted)
     resumed = learn(training, store)
     assert [one["train/loss"] for one in resumed.curves[:2]] == [1.0, 2.0]
     assert len(resumed.curves) == 3
     assert not list(store.root.rglob("checkpoint.safetensors"))
 
 
-def test_a_broken_checkpoint_is_begun_anew(utterances, store, tmp_path):
+def cut(content):
+    return content[:100]
+
+
+def emptied(content):
+    return b""
+
+
+def flipped(content):
+    return content[:-9] + bytes([content[-9] ^ 64]) + content[-8:]
+
+
+def zeroed(content):
+    return content[:-4096] + bytes(4096)
+
+
+def without_a_record(content):
+    return content.replace(b'"curves"', b'"corves"')
+
+
+DAMAGES = [cut, emptied, flipped, zeroed, without_a_record]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_begun_anew(utterances, store, tmp_path, damage):
     training = plan(utterances)[0]
     with pytest.raises(KeyboardInterrupt):
         learn(training, store, stop_after(1))
     (checkpoint,) = store.root.rglob("checkpoint.safetensors")
-    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     assert digest(learn(training, store)) == digest(learn(training, FeatureStore(tmp_path / "whole")))
+    said = []
+    store.tell_damage(said.append)
+    assert "checkpoint.safetensors" in said[0]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_network_is_learned_anew(utterances, store, damage):
+    training = plan(utterances)[0]
+    first = digest(trained := learn(training, store))
+    trained.weights.write_bytes(damage(trained.weights.read_bytes()))
+    again = learn(training, store)
+    assert not again.reused
+    assert digest(again) == first
+    said = []
+    store.tell_damage(said.append)
+    assert "weights.safetensors" in said[0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[]"])
+def test_lost_curves_are_those_of_the_network_itself(utterances, store, content):
+    training = plan(utterances)[0]
+    first = learn(training, store)
+    (path,) = store.root.rglob("curves.json")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    again = learn(training, store)
+    assert again.reused
+    assert digest(again) == digest(first)
+    assert curves(again) == curves(first)
+
+
+def test_a_network_of_another_fold_is_not_taken(utterances, store):
+    one, other = plan(utterances)[:2]
+    first, second = learn(one, store), learn(other, store)
+    expected = digest(first)
+    first.weights.write_bytes(second.weights.read_bytes())
+    assert digest(learn(one, store)) == expected
 
 
 def test_a_finished_training_is_used_again_without_any_audio(utterances, store):
@@ -265,7 +332,7 @@ def test_stopping_early_goes_back_to_the_best_epoch(utterances, tmp_path):
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 2 < 40
     short = learn(plan(utterances, recipe.model_copy(update={"epochs": best}))[0], FeatureStore(tmp_path / "short"))
-    assert digest(short) == digest(stopped)
+    assert values(short) == values(stopped)
 
 
 def test_balanced_class_weights_count_training_items_alone(utterances):

@@ -532,7 +532,7 @@ def test_a_built_in_is_known_by_all_the_code_it_uses(edited, named, module, old,
         (measuring, "bserkit.audit", "nothing was found that could fool", "nothing could fool"),
         (measuring, "bserkit.audit", "_TOLD = 200", "_TOLD = 100"),
         (extraction, "bserkit.audio", "it is silent throughout", "it is silent"),
-        (extraction, "bserkit.extraction", "made values that are not numbers", "made no numbers"),
+        (extraction, "bserkit.contracts", "made values that are not numbers", "made no numbers"),
     ],
 )
 def test_words_and_unused_code_change_no_key(edited, named, module, old, new):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from bserkit import BserkitError
 from bserkit.store import FeatureStore, default_folder, write_whole
@@ -218,6 +218,27 @@ def spoil_by_overwriting(path):
     path.write_bytes(b"\xff" * 500)
 
 
+def spoil_by_flipping_a_bit_of_a_value(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def spoil_by_flipping_a_bit_of_the_header(path):
+    content = path.read_bytes()
+    assert b"[3,8]" in content or b"[3, 8]" in content
+    path.write_bytes(content.replace(b"[3, 8]", b"[8, 3]").replace(b"[3,8]", b"[8,3]"))
+
+
+def spoil_by_zeroing(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-64] + bytes(64))
+
+
+def spoil_by_lengthening(path):
+    path.write_bytes(path.read_bytes() + bytes(8))
+
+
 def spoil_by_other_content(path):
     from safetensors.numpy import save_file
 
@@ -232,6 +253,10 @@ def spoil_by_other_content(path):
         spoil_by_cutting_the_header,
         spoil_by_overwriting,
         spoil_by_other_content,
+        spoil_by_flipping_a_bit_of_a_value,
+        spoil_by_flipping_a_bit_of_the_header,
+        spoil_by_zeroing,
+        spoil_by_lengthening,
     ],
 )
 def test_a_damaged_file_is_missing_and_can_be_kept_anew(store, spoil):
@@ -241,6 +266,112 @@ def test_a_damaged_file_is_missing_and_can_be_kept_anew(store, spoil):
     assert not store.has(RECIPE, DIGEST)
     store.write_features(RECIPE, DIGEST, *features(5))
     assert store.read_features(RECIPE, DIGEST)[0][0, 0] == 5
+
+
+@pytest.mark.parametrize("other", [(OTHER, DIGEST), (RECIPE, "cd" + DIGEST[2:])], ids=["recipe", "utterance"])
+def test_a_file_in_anothers_place_is_missing(store, other):
+    store.write_features(RECIPE, DIGEST, *features())
+    store.write_features(*other, *features(2))
+    store.features_path(RECIPE, DIGEST).replace(store.features_path(*other))
+    assert store.read_features(*other) is None
+
+
+def test_facts_in_anothers_place_are_found_out_again(store):
+    store.facts(DIGEST, lambda: {"channels": 1})
+    (path,) = store.root.rglob("*.json")
+    path.rename(path.with_name(f"{DIGEST}.sound.json"))
+    assert store.known_facts(DIGEST, "sound") is None
+
+
+def test_every_flipped_bit_of_a_file_is_noticed_or_harmless(store):
+    values, times = features(segments=1)
+    store.write_features(RECIPE, DIGEST, values, times)
+    path = store.features_path(RECIPE, DIGEST)
+    whole = path.read_bytes()
+    for position in range(0, 8 * len(whole), 7):
+        changed = bytearray(whole)
+        changed[position // 8] ^= 1 << position % 8
+        path.write_bytes(changed)
+        kept = store.read_features(RECIPE, DIGEST)
+        assert kept is None or ((kept[0] == values).all() and (kept[1] == times).all())
+
+
+def test_a_store_that_was_moved_is_read(store, tmp_path):
+    store.write_features(RECIPE, DIGEST, *features())
+    store.root.rename(tmp_path / "elsewhere")
+    assert FeatureStore(tmp_path / "elsewhere").read_features(RECIPE, DIGEST) is not None
+
+
+def test_damage_is_told_once_with_the_first_file(store):
+    for recipe in (RECIPE, OTHER):
+        store.write_features(recipe, DIGEST, *features())
+        spoil_by_cutting(store.features_path(recipe, DIGEST))
+        store.read_features(recipe, DIGEST)
+    said = []
+    store.tell_damage(said.append)
+    store.tell_damage(said.append)
+    assert len(said) == 1
+    assert "2 files of the feature store" in said[0]
+    assert str(store.features_path(RECIPE, DIGEST).relative_to(store.root)) in said[0]
+
+
+def old_format(store):
+    features = store.root / "features-1" / "0123" / "ab" / "ab00.safetensors"
+    facts = store.root / "audio-1" / "ab" / "ab00.json"
+    for path in (features, facts):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"1234")
+    return features, facts
+
+
+def test_an_old_format_is_told_listed_and_kept(store):
+    kept = old_format(store)
+    store.write_features(RECIPE, DIGEST, *features())
+    said = []
+    store.tell_old_formats(said.append)
+    assert len(said) == 1
+    assert "format 1" in said[0]
+    assert "bserkit cache prune --old-formats" in said[0]
+    assert sorted((entry.format, entry.folder.parent.name) for entry in store.entries()) == [
+        (1, store.root.name),
+        (1, "features-1"),
+        (2, "features-2"),
+    ]
+    assert all("format 1" in entry.described() for entry in store.entries() if entry.format == 1)
+    assert all(path.exists() for path in kept)
+
+
+def test_old_formats_alone_can_be_pruned(store):
+    old_format(store)
+    store.write_features(RECIPE, DIGEST, *features())
+    assert store.prune(old_formats_alone=True) == (2, 8)
+    assert not list(store.root.glob("*-1"))
+    assert store.has(RECIPE, DIGEST)
+    said = []
+    store.tell_old_formats(said.append)
+    assert not said
+
+
+def test_a_damaged_note_is_written_anew_when_used(store):
+    store.write_features(RECIPE, DIGEST, *features())
+    note = store.features_path(RECIPE, DIGEST).parent.parent / "recipe.json"
+    note.write_bytes(note.read_bytes().replace(b"mid", b"mad"))
+    assert [entry.recipe for entry in store.entries()] == [{}]
+    store.touch(RECIPE)
+    assert [entry.recipe for entry in store.entries()] == [RECIPE]
+
+
+def test_a_network_is_written_to_the_disk_before_its_name(store, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append("fsync"))
+    real = type(store.root).replace
+    monkeypatch.setattr(type(store.root), "replace", lambda self, to: (done.append("rename"), real(self, to))[1])
+    content = save({"weight": np.ones(3, np.float32)})
+    path = store.training_folder({"fold": "a"}) / "weights.safetensors"
+    store.write_network(path, content, {"curves": "[]"})
+    assert done == ["fsync", "rename", "fsync"]
+    assert store.read_notes(path) == {"curves": "[]"}
+    np.testing.assert_array_equal(load_file(path)["weight"], np.ones(3))
 
 
 def test_facts_are_found_out_once(store):
@@ -254,13 +385,15 @@ def test_facts_are_found_out_once(store):
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b'{"channels": 2', b"\xff\xfe", b"{]"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"channels": 2', b"\xff\xfe", b"{]", b"{}", b"[]", b'{"facts": {"channels": 1}}']
+)
 def test_damaged_facts_are_found_out_again(store, content):
     store.facts(DIGEST, lambda: {"channels": 1})
     (path,) = store.root.rglob("*.json")
     path.write_bytes(content)
     assert store.facts(DIGEST, lambda: {"channels": 2}) == {"channels": 2}
-    assert json.loads(path.read_bytes()) == {"channels": 2}
+    assert store.facts(DIGEST, lambda: pytest.fail("it was not kept")) == {"channels": 2}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"channel": ', b"\xff\xfe"])
