@@ -262,8 +262,8 @@ def summary(audit: Audit) -> str:
     if not audit.findings:
         return "Audit: nothing was found that could fool the numbers."
     others = len(audit.findings) - 1
-    more = f" and {counted(others, 'more finding')}" if others else ""
-    return f"Audit: {audit.findings[0].text}{more}; all stand in the run's audit.md, and bserkit audit DATA shows them."
+    more = f"{counted(others, 'more finding')} in the run's audit.md" if others else "More in the run's audit.md"
+    return f"Audit: {audit.findings[0].text}. {more}; bserkit audit DATA shows all."
 
 
 def markdown(audit: Audit) -> str:

@@ -203,8 +203,9 @@ def test_bad_recordings_are_left_out_counted_and_listed_and_the_others_are_used(
 
 
 def test_a_corpus_of_nothing_but_bad_recordings_fails_and_names_them(cli, tmp_path, fast):
-    (tmp_path / "a.wav").write_bytes(b"no audio")
-    (tmp_path / "m.csv").write_text("path,label,speaker\na.wav,mad,ann\n")
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"no audio")
+    (tmp_path / "m.csv").write_text("path,label,speaker\na.wav,mad,ann\nb.wav,calm,ann\n")
     ended = cli("run", "m.csv", *fast)
     assert ended.returncode == 1
     assert "a.wav: it cannot be decoded" in paragraph(ended)

@@ -139,7 +139,7 @@ def test_its_summary_is_one_line_and_its_page_holds_every_finding_table_and_pair
     recordings += [("s3", "calm", recordings[0][2]), ("s2", "mad", np.zeros((2, 9)))]
     found = audited(corpus(tmp_path, recordings))
     said = [one.text for one in found.findings]
-    assert summary(found).startswith(f"Audit: {said[0]} and 1 more finding; ")
+    assert summary(found).startswith(f"Audit: {said[0]}. 1 more finding in the run's audit.md; ")
     assert len(said) == 2
     assert "\n" not in summary(found)
     page = markdown(found)

@@ -118,3 +118,12 @@ def test_facts_of_another_shape_are_found_out_anew(corpus, monkeypatch, tmp_path
         path.write_text('{"channels": 2, "sample_rate": 1}')
     checked = corpus()
     assert checked.facts[0] == inspect_audio(Utterance(checked.corpus.utterances[0].path, "joy", ""))
+
+
+def test_one_label_is_refused_before_a_recording_is_read(tmp_path):
+    (tmp_path / "joy").mkdir()
+    soundfile.write(tmp_path / "joy" / "a.wav", noise(), 16000, "FLOAT")
+    store = FeatureStore(tmp_path / "store")
+    with pytest.raises(UsageError, match="are labelled 'joy'; two classes are needed"):
+        check_corpus(read_corpus(tmp_path, Folders()), TRANSFORMS, "refuse", "refuse", store, Silent())
+    assert not store.root.exists()

@@ -189,7 +189,7 @@ def test_the_most_serious_finding_comes_first_and_is_told():
     assert severities == sorted(severities, reverse=True)
     assert set(severities) == set(Severity)
     assert summary(found).startswith(
-        "Audit: 1 pair of recordings under several speakers share a stretch of sound (s0 and s1 1) and "
+        "Audit: 1 pair of recordings under several speakers share a stretch of sound (s0 and s1 1). 7 more findings in"
     )
 
 
