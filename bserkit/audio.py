@@ -28,6 +28,10 @@ SHORTEST_SECONDS = 0.025
 #: A channel that moves less than this share of what the other one does, 50 dB below it, recorded nothing: a voice at
 #: one ear is some 30 dB weaker at the other at most, and one step of 16 bits lies 50 dB below a peak of 0.01.
 SILENT_SHARE = 10 ** (-50 / 20)
+#: No speech is recorded at fewer samples a second than this, Hz.
+SLOWEST_RATE = 1000
+#: The largest size of a sample that is one: a float file may hold those of 32-bit whole numbers, not scaled to 1.
+LARGEST_SAMPLE = 2.0**31
 #: Frames that are read at a time, so that an hour takes no more memory than a minute.
 _BLOCK_FRAMES = 1 << 16
 
@@ -167,6 +171,10 @@ def inspect_audio(utterance: Utterance) -> AudioFacts:
         problem = f"it has {seen} samples, less than {1000 * SHORTEST_SECONDS:g} ms"
     elif not finite:
         problem = "it holds values that are not numbers"
+    elif sample_rate < SLOWEST_RATE:
+        problem = f"its sample rate is {sample_rate} Hz; at least {SLOWEST_RATE} are expected"
+    elif (size := float(max(-lowest.min(), highest.max()))) > LARGEST_SAMPLE:
+        problem = f"its samples reach {size:.1g}, where 1 is full scale"
     elif cut_off:
         problem = cut_off
     elif (lowest == highest).all():

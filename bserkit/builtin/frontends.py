@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: most are done with in one. Means and deviations of longer ones depend on it in their last digit.
 _CHUNK_FRAMES = 1024
 _CHUNK_SAMPLES = 1 << 17
+#: A resampler's table of weights has at most about so many, as those of all usual rates do; beyond it, so many weights
+#: are worked out at a time.
+_PHASE_TABLE, _TAPS = 1 << 20, 1 << 20
 
 
 class LogMel(Frontend):
@@ -267,11 +270,40 @@ def _alone(make: Callable[[torch.Tensor], torch.Tensor], channels: torch.Tensor)
 
 @cache
 def _resampler(from_hz: int, to_hz: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what turns ``(channel, time)`` at one rate into another: torchaudio's, whose table holds every phase.
+
+    Where the rates have little in common, that table would take gigabytes: the same filter is worked out as it goes.
+    """
     import torch
     from torchaudio.transforms import Resample
 
+    common = math.gcd(from_hz, to_hz)
+    if (step := from_hz // common) * (made := to_hz // common) > _PHASE_TABLE:
+        return partial(_interpolated, step=step, made=made)
     resampler: Callable[[torch.Tensor], torch.Tensor] = Resample(from_hz, to_hz, dtype=torch.float32).to(device)
     return resampler
+
+
+def _interpolated(samples: torch.Tensor, step: int, made: int) -> torch.Tensor:
+    """Turn every ``step`` samples of ``(channel, time)`` into ``made``, by torchaudio's default filter.
+
+    A sinc below 0.99 of the slower rate's half, in a Hann window of six of its zeros to either side.
+    """
+    import torch
+
+    zeros, share = 6, min(1, made / step) * 0.99  # of the slower rate in that of the samples
+    width = math.ceil(zeros / share)
+    taps = torch.arange(-width, width + 2, device=samples.device)
+    padded = torch.nn.functional.pad(samples, (width, width + 2))
+    pieces = []
+    every = torch.arange(-(-samples.shape[-1] * made // step), device=samples.device)
+    for some in torch.split(every, _TAPS // len(taps) + 1):
+        first = some * step // made
+        distance = (taps - ((some * step - first * made).double() / made)[:, None]) * share
+        window = torch.cos(distance.clamp(-zeros, zeros) * math.pi / zeros / 2) ** 2
+        weights = torch.sinc(distance) * window * share
+        pieces.append((padded[..., first[:, None] + taps + width].double() * weights).sum(-1).to(samples.dtype))
+    return torch.cat(pieces, dim=-1)
 
 
 @cache

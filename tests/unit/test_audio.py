@@ -98,6 +98,17 @@ def test_what_could_not_be_decoded_is_tried_again(tmp_path):
     assert not AudioFacts.usable(inspect_audio(Utterance(path, "joy", "s1")).as_dict())
 
 
+def test_samples_beyond_any_sound_are_a_problem(tmp_path):
+    facts = inspect_audio(recording(tmp_path, noise() * np.float32(1e30)))
+    assert facts.problem == "its samples reach 5e+29, where 1 is full scale"
+    assert not inspect_audio(recording(tmp_path, noise() * np.float32(32768))).problem
+
+
+def test_a_rate_too_slow_for_speech_is_a_problem(tmp_path):
+    assert inspect_audio(recording(tmp_path, noise(), rate=1)).problem.startswith("its sample rate is 1 Hz; at least")
+    assert not inspect_audio(recording(tmp_path, noise(), rate=4000)).problem
+
+
 @pytest.mark.parametrize(("value", "problem"), [(0, "it is silent"), (-0.3, "it holds the same value")])
 def test_a_recording_of_one_value_is_a_problem(tmp_path, value, problem):
     found = inspect_audio(recording(tmp_path, np.full((1600, 2), value, np.float32)))

@@ -12,7 +12,7 @@ from torchaudio import functional as audio
 
 from bserkit import Frontend, Segments
 from bserkit.builtin import frontends
-from bserkit.builtin.frontends import LogMel, Waveform
+from bserkit.builtin.frontends import LogMel, Waveform, _interpolated, _resampled
 
 RATE = 16000
 
@@ -247,3 +247,27 @@ def test_segments_are_made_where_the_waveform_is():
     made = LogMel().segments(signal.cuda(), RATE).planes
     assert made.is_cuda
     torch.testing.assert_close(made.cpu(), LogMel().segments(signal, RATE).planes, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rates", [(44100, 16000), (8000, 16000), (96000, 22050), (11025, 16000)])
+def test_the_filter_without_a_table_is_torchaudios(rates):
+    common = math.gcd(*rates)
+    waveform = torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
+    made = _interpolated(waveform, rates[0] // common, rates[1] // common)
+    expected = audio.resample(waveform.double(), *rates)
+    assert made.shape == expected.shape
+    torch.testing.assert_close(made.double(), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("rate", [16001, 44099, 15999, 191999])
+def test_rates_with_little_in_common_take_no_longer(rate):
+    time = torch.arange(rate, dtype=torch.float64) / rate
+    tone = torch.sin(2 * torch.pi * 1000 * time).float()[None]
+    made = Waveform().segments(tone, rate).planes[0, 0]
+    wanted = torch.sin(2 * torch.pi * 1000 * torch.arange(16000, dtype=torch.float64) / 16000).float()
+    assert made.shape == wanted.shape
+    torch.testing.assert_close(made[200:-200], wanted[200:-200], atol=2e-3, rtol=0)
+    # In blocks as at once, bit for bit.
+    assert torch.equal(
+        *(torch.cat(list(_resampled(blocks, rate, 16000)), -1) for blocks in ([tone], tone.split(999, 1)))
+    )
