@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 import time
 import uuid
@@ -211,7 +212,7 @@ class FeatureStore:
             say(
                 f"The feature store {self.root} holds what an earlier version kept in format "
                 f"{', '.join(map(str, old))}; this version reads format {FORMAT} alone and computes anew. To free the "
-                "room: bserkit cache prune --old-formats."
+                f"room: bserkit cache --cache {shlex.quote(str(self.root))} prune --old-formats"
             )
 
     def entries(self) -> Iterator[Entry]:
@@ -311,7 +312,7 @@ class FeatureStore:
         """Return what a file holds; None where there is none, or it was damaged and is now deleted."""
         try:
             return read(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, RecursionError):
             pass

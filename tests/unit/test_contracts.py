@@ -8,6 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
 
 from bserkit import (
     Backbone,
@@ -20,12 +29,13 @@ from bserkit import (
     Segments,
     UsageError,
     Utterance,
+    Views,
 )
 from bserkit.audio import content_digest
 from bserkit.builtin.channels import LeftRight, Mono
-from bserkit.builtin.classifiers import LinearSvm
+from bserkit.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
 from bserkit.builtin.frontends import LogMel, Waveform
-from bserkit.builtin.fusers import Mean
+from bserkit.builtin.fusers import Mean, TwoStage
 from bserkit.builtin.poolers import BlockMax, GlobalAverage
 from bserkit.corpus import Corpus
 from bserkit.experiment import Checked, evaluate, look_at, pool_features
@@ -412,6 +422,52 @@ def test_views_of_a_fold_cannot_be_written_to(utterances, store):
     for values in (*views.features.values(), views.labels, views.speakers):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = values[1]
+
+
+CLASSIFIERS = {
+    "forest": lambda: RandomForestClassifier(5, random_state=0),
+    "boosting": lambda: HistGradientBoostingClassifier(max_iter=2),
+    "svc": lambda: SVC(kernel="rbf"),
+    "linear": lambda: LinearSVC(),
+    "logistic": lambda: LogisticRegression(),
+    "neighbours": lambda: KNeighborsClassifier(1),
+    "discriminant": lambda: LinearDiscriminantAnalysis(),
+    "perceptron": lambda: MLPClassifier(4, max_iter=500, tol=1.0, random_state=0),
+    "scaled": lambda: make_pipeline(StandardScaler(), PCA(2), SVC()),
+    "linear-svm": LinearSvm(c="search").make,
+    "pls": PartialLeastSquares().make,
+    "pca-svm": PcaSvm().make,
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_learn_from_what_is_lent(name):
+    generator = np.random.default_rng(0)
+    speakers = np.repeat([f"s{number}" for number in range(6)], 10)
+    labels = np.tile(["a", "b"], 30)
+    values = generator.normal(size=(60, 8)).astype(np.float32) + (labels == "a")[:, None]
+    views = Views({"mono": values}, {"mono": "mono"}, ("a", "b"), labels, speakers)
+    train, test = views.take(np.arange(40)), views.take(np.arange(40, 60))
+    lent = Mean().fit(train, CLASSIFIERS[name]).scores(test)
+    own = Views({"mono": values[:40].copy()}, {"mono": "mono"}, ("a", "b"), labels[:40].copy(), speakers[:40].copy())
+    np.testing.assert_array_equal(lent, Mean().fit(own, CLASSIFIERS[name]).scores(test))
+
+
+def test_a_classifier_in_place_changes_no_other(utterances, store):
+    views = run(utterances, extraction(), store)
+
+    class Scaling(LinearSvm):
+        name = "scaling"
+        copy_it: bool = True
+
+        def make(self):
+            return make_pipeline(StandardScaler(copy=self.copy_it), SVC())
+
+    straight, in_place = (
+        evaluate(views, folds(views), TwoStage(), Scaling(copy_it=copy_it), Silent()) for copy_it in (True, False)
+    )
+    for part, scores in straight.scores.items():
+        np.testing.assert_array_equal(in_place.scores[part], scores)
 
 
 class Meddler(Frontend):

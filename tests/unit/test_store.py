@@ -331,7 +331,7 @@ def test_an_old_format_is_told_listed_and_kept(store):
     store.tell_old_formats(said.append)
     assert len(said) == 1
     assert "format 1" in said[0]
-    assert "bserkit cache prune --old-formats" in said[0]
+    assert f"bserkit cache --cache {store.root} prune --old-formats" in said[0]
     assert sorted((entry.format, entry.folder.parent.name) for entry in store.entries()) == [
         (1, store.root.name),
         (1, "features-1"),
