@@ -191,7 +191,7 @@ def show_audit(console: Console, audit: Audit, quiet: bool) -> None:
             _show_rows(console, rows, f"{counted(len(rows), noun)} {what}", whole)
     findings = audit.findings
     console.print(
-        f"{counted(len(findings), 'finding')}, the most serious first:"
+        f"{counted(len(findings), 'finding')}{', the most serious first' * (len(findings) > 1)}:"
         if findings
         else "Nothing was found that could fool the numbers."
     )
