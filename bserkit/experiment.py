@@ -23,6 +23,7 @@ from bserkit.metrics import Measures, measure
 from bserkit.progress import Silent, in_threads
 from bserkit.protocol import Fold
 from bserkit.statistics import Interval, speaker_confusions, speaker_intervals
+from bserkit.text import counted
 
 if TYPE_CHECKING:
     from bserkit.audio import Microphones, MonoPolicy
@@ -401,13 +402,13 @@ def _flatness(facts: AudioFacts) -> str:
 
 def _flat_note(mono: MonoPolicy, flat: Sequence[Utterance]) -> str:
     groups = sorted(Counter(f"{one.speaker or 'unknown'} {one.label}" for one in flat).items())
-    where = ", ".join([*(f"{name} {count}" for name, count in groups[:12]), *["..."] * (len(groups) > 12)])
+    where = ", ".join(f"{name} {count}" for name, count in groups[:12])
+    if len(groups) > 12:
+        where += f" and {len(groups) - 12} more, which audit.md lists"
+    what = f"{counted(len(flat), 'recording')} without stereo {'was' if len(flat) == 1 else 'were'}"
     if mono == "skip":
-        return f"{len(flat)} recordings without stereo were left out: {where}"
-    return (
-        f"{len(flat)} recordings without stereo were kept with a silent Side, which can give their label or speaker "
-        f"away: {where}"
-    )
+        return f"{what} left out: {where}"
+    return f"{what} kept with a silent Side, which can give label or speaker away: {where}"
 
 
 def _twins(corpus: Corpus, digests: Sequence[str]) -> list[str]:
