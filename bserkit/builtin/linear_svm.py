@@ -37,6 +37,10 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     vectors of any size. Equal, up to rounding, to ``SVC(kernel="linear")`` on the same scaled features: fitted for each
     class against the rest, or, one against one, on all classes with ``decision_function_shape="ovr"``.
 
+    No training item lies more deviations from the mean than the square root of their number, whatever the feature, so
+    scaled items of others are limited to that. Otherwise a feature that is zero in training but for rounding could
+    outweigh all others, and decisions would depend on how a processor rounds.
+
     A Gram matrix serves every class and every cost, and since it is a sum over features, that of several channels is
     the sum of theirs. It does not serve other training items: what features are scaled by is fitted on those alone, so
     every inner fold of a search has Gram matrices of its own.
@@ -95,6 +99,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         unit = 1 / np.sqrt(self.n_features_in_)
         self.mean_ = np.concatenate([block.whole.mean for block in blocks])
         self.factor_ = np.concatenate([block.whole.factor * block.X.dtype.type(unit) for block in blocks])
+        self.limit_ = self.factor_.dtype.type(unit * _limit(len(y)) if self.scale == "standard" else np.inf)
         # (machine, feature): as the machines are linear, their weights are all that has to be kept.
         self.coef_ = np.concatenate([(duals * unit).astype(block.X.dtype) @ block.whole.values for block in blocks], 1)
         return self
@@ -103,7 +108,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         """Return the signed distances, ``(item, class)``, or ``(item,)`` for the second of two classes."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_DTYPES, reset=False)
-        scores = self._by_class(((X - self.mean_) * self.factor_) @ self.coef_.T + self.intercept_, len(self.classes_))
+        values = np.clip((X - self.mean_) * self.factor_, -self.limit_, self.limit_)
+        scores = self._by_class(values @ self.coef_.T + self.intercept_, len(self.classes_))
         return scores if len(self.classes_) > 2 else scores[:, 1]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -229,6 +235,11 @@ def _duals(machine: SVC) -> tuple[np.ndarray, np.ndarray]:
     return duals, machine.intercept_.copy()
 
 
+def _limit(items: int) -> float:
+    """Return how many deviations from the mean no training item can lie beyond, whatever the feature."""
+    return float(np.sqrt(items))
+
+
 class _Scaled(NamedTuple):
     """``(item, feature)`` values less the mean and times the factor of each feature."""
 
@@ -270,6 +281,9 @@ class _Block:
         size = np.maximum(X.max(axis=0), -X.min(axis=0))
         factor = 1 / np.where(deviation <= 10 * np.finfo(X.dtype).eps * size, 1, deviation)
         values *= factor
+        limit = _limit(len(X))
+        if not rest.all():
+            np.clip(values, -limit, limit, out=values)
         return _Scaled(mean, factor, values)
 
 

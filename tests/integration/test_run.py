@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
+ROOT = Path(__file__).parents[2]
 CHANNELS = ["left", "right", "mid", "side"]
 TRANSFORMS = ["lr", "ms"]
 PARTS = [*CHANNELS, *TRANSFORMS, "fusion"]
@@ -119,6 +121,22 @@ def test_a_run_without_data_is_kept_in_the_working_folders_own_database(demo, re
     assert "data" not in tomllib.loads((run.artifacts / "config.toml").read_text())
     assert f"{EXTRACTING}: 96 utterances" in ended.stderr
     assert len(predictions(run, "fusion")) == run.metrics["items"] == 96
+
+
+def test_the_demonstration_decides_as_on_other_machines(demo, read_run):
+    golden = pd.read_csv(ROOT / "tests" / "golden" / "decisions-demonstration.csv", index_col="utterance")
+    decided = predictions(read_run(*demo)).pivot(index="utterance", columns="part", values="decided")
+    pd.testing.assert_frame_equal(decided[PARTS], golden[PARTS].sort_index(), check_names=False)
+    fusion = predictions(read_run(*demo), "fusion").set_index("utterance")
+    scores = [name for name in golden if name.startswith("score_")]
+    np.testing.assert_allclose(fusion[scores], golden.loc[fusion.index, scores], atol=1e-4)
+
+
+def test_the_readmes_demonstration_is_what_a_run_prints(demo):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^\$ \.venv/bin/bserkit run\n(.*?)^\$", readme, flags=re.DOTALL | re.MULTILINE)
+    printed = "\n".join(line.rstrip() for line in demo[1].stdout.splitlines())
+    assert f"\n{shown}" in printed
 
 
 def test_a_run_prints_every_channel_transform_and_the_fusion(first, first_run):

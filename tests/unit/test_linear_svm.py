@@ -106,6 +106,29 @@ def test_a_feature_that_is_constant_in_training_has_no_say():
     np.testing.assert_allclose(machine.coef_[:, -1], 0, atol=1e-6)
 
 
+def test_what_is_rounding_in_training_decides_nothing():
+    X, y, speakers = data()
+    X = np.column_stack([X, np.zeros(len(X))]).astype(np.float32)
+    # Zero in training, but for one value that another processor may round otherwise.
+    X[3, -1], X[45:, -1] = 1e-8, 1e-3
+    other = X.copy()
+    other[3, -1] = 3e-8
+    for c in (1.0, "search"):
+        one, two = (LinearSVM(c).fit(each[:45], y[:45], speakers[:45]) for each in (X, other))
+        np.testing.assert_allclose(one.decision_function(X[45:]), two.decision_function(other[45:]), atol=1e-4)
+        assert one.c_ == two.c_
+
+
+def test_an_item_far_outside_of_training_is_limited():
+    X, y, _ = data()
+    machine = LinearSVM().fit(X, y)
+    far, near = X[:1].copy(), X[:1].copy()
+    far[0, 5], near[0, 5] = 1e6, X[:, 5].mean() + np.sqrt(len(X)) * X[:, 5].std()
+    np.testing.assert_allclose(machine.decision_function(far), machine.decision_function(near), atol=1e-8)
+    unscaled = LinearSVM(scale="none").fit(X, y)
+    assert np.abs(unscaled.decision_function(far) - unscaled.decision_function(near)).max() > 1
+
+
 def test_scaling_leaves_scores_alone_whatever_the_units_of_a_feature():
     X, y, _ = data()
     other = X * np.linspace(1, 1000, X.shape[1]) + 5
