@@ -99,7 +99,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         unit = 1 / np.sqrt(self.n_features_in_)
         self.mean_ = np.concatenate([block.whole.mean for block in blocks])
         self.factor_ = np.concatenate([block.whole.factor * block.X.dtype.type(unit) for block in blocks])
-        self.limit_ = self.factor_.dtype.type(unit * _limit(len(y)) if self.scale == "standard" else np.inf)
+        self.limit_ = self.factor_.dtype.type(unit * largest_deviation(len(y)) if self.scale == "standard" else np.inf)
         # (machine, feature): as the machines are linear, their weights are all that has to be kept.
         self.coef_ = np.concatenate([(duals * unit).astype(block.X.dtype) @ block.whole.values for block in blocks], 1)
         return self
@@ -235,7 +235,7 @@ def _duals(machine: SVC) -> tuple[np.ndarray, np.ndarray]:
     return duals, machine.intercept_.copy()
 
 
-def _limit(items: int) -> float:
+def largest_deviation(items: int) -> float:
     """Return how many deviations from the mean no training item can lie beyond, whatever the feature."""
     return float(np.sqrt(items))
 
@@ -281,7 +281,7 @@ class _Block:
         size = np.maximum(X.max(axis=0), -X.min(axis=0))
         factor = 1 / np.where(deviation <= 10 * np.finfo(X.dtype).eps * size, 1, deviation)
         values *= factor
-        limit = _limit(len(X))
+        limit = largest_deviation(len(X))
         if not rest.all():
             np.clip(values, -limit, limit, out=values)
         return _Scaled(mean, factor, values)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bserkit.builtin.linear_svm import LinearSVM
+from bserkit.builtin.linear_svm import LinearSVM, largest_deviation
 
 #: When the search for a latent direction has settled: near enough for the order of items to change no decision.
 _TOLERANCE = 1e-12
@@ -39,7 +39,7 @@ class PLS(ClassifierMixin, BaseEstimator):
         """Fit ``(item, feature)`` and ``(item,)`` labels."""
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         self.classes_ = _two_or_more_classes(y)
-        self.scaler_ = StandardScaler().fit(X)
+        self.scaler_ = _Scaler().fit(X)
         directions, lengths = principal_directions(scaled := self.scaler_.transform(X))
         columns = (y[:, None] == self.classes_).astype(np.float64)
         deviations = columns.std(axis=0, ddof=1)
@@ -96,7 +96,7 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
         """Fit ``(item, feature)`` and ``(item,)`` labels; a search needs ``groups``, the items' speakers."""
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         self.classes_ = _two_or_more_classes(y)
-        self.scaler_ = StandardScaler().fit(X)
+        self.scaler_ = _Scaler().fit(X)
         directions, lengths = principal_directions(scaled := self.scaler_.transform(X))
         variances = lengths**2
         if self.components < 1:
@@ -120,6 +120,15 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the class of the largest score of each item."""
         return _decided(self.decision_function(X), self.classes_)
+
+
+class _Scaler(StandardScaler):
+    """Scales to deviation 1 over the training items, and limits other items to what those can have: see ``LinearSVM``."""
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Return scaled ``(item, feature)``, limited."""
+        limit = largest_deviation(int(self.n_samples_seen_))
+        return np.clip(super().transform(X), -limit, limit)
 
 
 def principal_directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

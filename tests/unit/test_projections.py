@@ -137,6 +137,15 @@ def test_a_feature_that_is_constant_in_training_has_no_say_in_pls():
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=["pls", "pca-svm"])
+def test_what_is_far_outside_of_training_is_limited(machine):
+    X, y, _ = data()
+    fitted = clone(machine).fit(X[:45], y[:45])
+    far, near = X[45:46].copy(), X[45:46].copy()
+    far[0, 5], near[0, 5] = 1e6, X[:45, 5].mean() + np.sqrt(45) * X[:45, 5].std()
+    np.testing.assert_allclose(fitted.decision_function(far), fitted.decision_function(near), atol=1e-9)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=["pls", "pca-svm"])
 def test_features_that_do_not_vary_at_all_give_scores_all_the_same(machine):
     _, y, _ = data()
     with warnings.catch_warnings():
