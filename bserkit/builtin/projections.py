@@ -123,7 +123,7 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
 
 
 class _Scaler(StandardScaler):
-    """Scales to deviation 1 over the training items, and limits other items to what those can have: see ``LinearSVM``."""
+    """Scales to deviation 1 over the training items, and limits others to what those can have: see ``LinearSVM``."""
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return scaled ``(item, feature)``, limited."""
