@@ -15,7 +15,7 @@ from bserkit.frontend import Frontend, Segments
 from bserkit.fusion import FittedFuser, Fuser, OracleFusion, Trial, Views
 from bserkit.hooks import hookimpl
 from bserkit.pooling import Pooler
-from bserkit.speakers import one_spelling, same_name, speaker_groups, stratified_groups
+from bserkit.speakers import one_spelling, same_name, speaker_groups, stratified_groups, unknown_speakers
 
 __all__ = [
     "Backbone",
@@ -48,6 +48,7 @@ __all__ = [
     "search_notes",
     "speaker_groups",
     "stratified_groups",
+    "unknown_speakers",
 ]
 
 

@@ -20,7 +20,8 @@ from bserkit.extraction import from_features
 from bserkit.fusion import FUSION as FUSION
 from bserkit.fusion import OracleFusion, Trial, Views
 from bserkit.metrics import Measures, measure
-from bserkit.progress import Silent, in_threads
+from bserkit.parallel import in_threads
+from bserkit.progress import Silent
 from bserkit.protocol import Fold
 from bserkit.statistics import Interval, speaker_confusions, speaker_intervals
 from bserkit.text import counted

@@ -22,7 +22,7 @@ from bserkit.errors import BserkitError, UsageError
 from bserkit.fusion import FUSION
 from bserkit.hardware import compute_whole_fp32, fastest_precision, memory_kept
 from bserkit.meaning import meaning
-from bserkit.progress import in_threads
+from bserkit.parallel import in_threads
 
 if TYPE_CHECKING:
     import torch

@@ -189,27 +189,12 @@ def _gives_away(tables: Sequence[_Table], tests: int) -> bool:
 
 def chance(tables: Sequence[_Table]) -> float:
     """Return how likely at least so many hits are, labels dealt by chance within each speaker: Fisher's exact test."""
+    from scipy.stats import hypergeom
+
     sums = np.ones(1)
     for one in tables:
-        sums = np.convolve(sums, _hypergeometric(one))
+        sums = np.convolve(sums, hypergeom.pmf(np.arange(one.drawn + 1), one.total, one.marked, one.drawn))
     return float(min(1.0, sums[sum(one.hits for one in tables) :].sum()))
-
-
-def _hypergeometric(one: _Table) -> np.ndarray:
-    """Return ``(hits,)`` chances of no hit, one and so on up to as many as were drawn."""
-
-    def log_ways(whole: int, part: int) -> float:
-        if not 0 <= part <= whole:
-            return -math.inf
-        return math.lgamma(whole + 1) - math.lgamma(part + 1) - math.lgamma(whole - part + 1)
-
-    ways = log_ways(one.total, one.drawn)
-    return np.exp(
-        [
-            log_ways(one.marked, hits) + log_ways(one.total - one.marked, one.drawn - hits) - ways
-            for hits in range(one.drawn + 1)
-        ]
-    )
 
 
 def chance_text(chance: float) -> str:

@@ -18,7 +18,7 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from bserkit.modules import Place, distribution_of, find
+from bserkit.modules import Place, distribution_of, find, top_of
 from bserkit.syntax import Import, Reading, is_for_type_checkers, parse, read
 
 #: This package, of which definitions count.
@@ -26,7 +26,18 @@ _OWN = "bserkit"
 #: Its modules that move no number: how components are spelt, how errors and progress are told, how files are kept.
 _FRAME = frozenset(
     f"{_OWN}.{name}"
-    for name in ("component", "content", "errors", "hooks", "meaning", "modules", "progress", "store", "syntax")
+    for name in (
+        "component",
+        "content",
+        "errors",
+        "hooks",
+        "meaning",
+        "modules",
+        "parallel",
+        "progress",
+        "store",
+        "syntax",
+    )
 )
 #: Libraries that move no number whatever their version is.
 _PLAIN = frozenset({"annotated_types", "pluggy", "pydantic", "pydantic_core", "safetensors", "typing_extensions"})
@@ -66,16 +77,12 @@ def code_of(cls: type) -> Code:
     A class that has no file, such as one typed into a notebook, counts by its source where Python knows it and by its
     bytecode where not, with the functions, the modules and the plain values that it uses.
     """
-    bases = [base for base in cls.__mro__ if not _moves_nothing(_top(base.__module__))]
+    bases = [base for base in cls.__mro__ if not _moves_nothing(top_of(base.__module__))]
     # Bases that are components may come from an installed package too.
-    walk = _Walk(_top(base.__module__) for base in bases if hasattr(base, "model_fields"))
+    walk = _Walk(top_of(base.__module__) for base in bases if hasattr(base, "model_fields"))
     for base in bases:
         walk.thing(base)
     return walk.finish()
-
-
-def _top(module: str) -> str:
-    return module.partition(".")[0]
 
 
 def _moves_nothing(top: str) -> bool:
@@ -106,7 +113,7 @@ class _Walk:
 
     def thing(self, thing: type | FunctionType) -> None:
         """Reach a class or a function."""
-        if _top(thing.__module__) == _OWN:
+        if top_of(thing.__module__) == _OWN:
             self.define(thing.__module__, thing.__qualname__.partition(".")[0])
         elif not self.module(thing.__module__) or _was_typed(thing):
             self._without_file(thing)
@@ -130,7 +137,7 @@ class _Walk:
 
     def module(self, name: str, importer: Place | None = None) -> bool:
         """Reach a module and the packages that it lies in; say whether it is there."""
-        top = _top(name)
+        top = top_of(name)
         if top == _OWN or _moves_nothing(top):
             return True
         if (around := find(top)) and around.installed and top not in self._followed:
@@ -165,12 +172,12 @@ class _Walk:
         for one in reading.imports:
             self._import(one, place)
         aliases = _aliases(reading.imports, place.package)
-        stars = [module for alias, (module, _) in aliases.items() if alias.startswith("*") and _top(module) == _OWN]
+        stars = [module for alias, (module, _) in aliases.items() if alias.startswith("*") and top_of(module) == _OWN]
         for names in reading.names:
             if names[0] not in aliases:
                 for module in stars:
                     self._member(module, names)
-            elif _top(aliases[names[0]][0]) == _OWN:
+            elif top_of(aliases[names[0]][0]) == _OWN:
                 self._member(*_joined(aliases[names[0]], names[1:]))
         if reading.computed:
             for other in place.beside():
@@ -180,7 +187,7 @@ class _Walk:
     def _import(self, one: Import, place: Place) -> None:
         """Reach what a module imports."""
         module = _absolute(one, place.package)
-        if _top(module) == _OWN:
+        if top_of(module) == _OWN:
             return
         there = self.module(module, place)
         if one.name and one.name != "*" and there:
@@ -201,7 +208,7 @@ class _Walk:
 
     def _member(self, module: str, names: Sequence[str]) -> None:
         """Reach what dotted names mean as seen from outside a module; where there are none, all of it."""
-        if _top(module) != _OWN:
+        if top_of(module) != _OWN:
             self.module(module)
         elif names and _is_module(f"{module}.{names[0]}"):
             self._member(f"{module}.{names[0]}", names[1:])
@@ -229,7 +236,7 @@ class _Walk:
         for value in used.values():
             if isinstance(value, ModuleType):
                 self.module(value.__name__)
-            elif isinstance(value, type | FunctionType) and not _moves_nothing(_top(value.__module__)):
+            elif isinstance(value, type | FunctionType) and not _moves_nothing(top_of(value.__module__)):
                 self.thing(value)
 
     def _version(self, top: str, place: Place) -> None:

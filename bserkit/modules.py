@@ -65,7 +65,7 @@ class Place:
             packages = [one.parent for one in folder.glob("*/__init__.py")]
             files = [*folder.glob("*.py"), *(path for one in packages for path in one.rglob("*.py"))]
             return [Place(_dotted(path, folder), path, _folders(path)) for path in files]
-        top = find(self.package.partition(".")[0])
+        top = find(top_of(self.package))
         found = []
         for folder in map(Path, top.folders if top else ()):
             found += [Place(_dotted(path, folder.parent), path, _folders(path)) for path in folder.rglob("*.py")]
@@ -140,13 +140,14 @@ def distribution_of(top: str, place: Place) -> tuple[str, str] | None:
     except (importlib.metadata.PackageNotFoundError, ValueError):
         pass
     for entry in importlib.metadata.entry_points(group=PROJECT):
-        if _top(entry.value.partition(":")[0]) == top and entry.dist:
+        if top_of(entry.value.partition(":")[0]) == top and entry.dist:
             return _described(entry.dist)
     folders = [Path(folder).parent for folder in place.folders] or ([place.file.parent] if place.file else [])
     return next((one for folder in folders if (one := _around(top, folder, _changed(folder)))), None)
 
 
-def _top(module: str) -> str:
+def top_of(module: str) -> str:
+    """Return the top-level package of a module."""
     return module.partition(".")[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 #: Where MLflow's database says that files lie: table, its key, the column.
@@ -15,6 +16,17 @@ _PLACES = (
 )
 #: What lies beside the database: the files of our experiments and those of MLflow's own, which has the number 0.
 _ROOTS = ("artifacts", "0")
+
+
+class _Correction(NamedTuple):
+    """What a row should say, and the folder that it named so far."""
+
+    table: str
+    key: str
+    column: str
+    identity: str
+    place: str
+    before: str
 
 
 def follow(database: Path) -> str:
@@ -30,13 +42,15 @@ def follow(database: Path) -> str:
     with FileLock(database.with_name(f"{database.name}.lock")):
         corrections = _corrections(database)
         with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-            for table, key, column, identity, place, _ in corrections:
-                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (place, identity))  # noqa: S608
-    return corrections[0][-1] if corrections else ""
+            for one in corrections:
+                connection.execute(
+                    f"UPDATE {one.table} SET {one.column} = ? WHERE {one.key} = ?",  # noqa: S608
+                    (one.place, one.identity),
+                )
+    return corrections[0].before if corrections else ""
 
 
-def _corrections(database: Path) -> list[tuple[str, str, str, str, str, str]]:
-    """Return each table, key, column, identity and place to correct, and the folder that was named so far."""
+def _corrections(database: Path) -> list[_Correction]:
     here = database.resolve().parent
     found = []
     with closing(sqlite3.connect(database, timeout=60)) as connection:
@@ -49,7 +63,7 @@ def _corrections(database: Path) -> list[tuple[str, str, str, str, str, str]]:
                 if not place or place.startswith(right):
                     continue
                 if moved := _moved(place, here, always=table == "experiments"):
-                    found.append((table, key, column, identity, *moved))
+                    found.append(_Correction(table, key, column, identity, *moved))
     return found
 
 

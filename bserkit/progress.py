@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
 
 
 class Reporter(Protocol):
@@ -40,18 +35,6 @@ class Numbered:
         return self.reporter.stage(f"{self.number}{name}", total, unit)
 
 
-class Unstaged:
-    """Shows to another reporter what is said, and no stages: it is used inside of one."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self.say = reporter.say
-
-    @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Count for nobody."""
-        yield lambda done: None
-
-
 class Silent:
     """Shows nothing."""
 
@@ -64,17 +47,12 @@ class Silent:
         yield lambda done: None
 
 
-def in_threads(
-    name: str, work: Callable[[_Given], _Made], given: Sequence[_Given], unit: str, reporter: Reporter
-) -> list[_Made]:
-    """Do the same to each, several at a time; the results keep the order."""
-    done: list[Any] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.stage(name, len(given), unit) as advance:
-        try:
-            for one in pool.map(work, given):
-                done.append(one)
-                advance(1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return done
+class Unstaged(Silent):
+    """Shows to another reporter what is said, and no stages: it is used inside of one."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+
+    def say(self, text: str) -> None:
+        """Show a finding or a notice."""
+        self.reporter.say(text)

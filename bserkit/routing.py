@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, get_routing_for_object
 
 from bserkit.errors import BserkitError
-from bserkit.speakers import one_spelling
+from bserkit.speakers import one_spelling, unknown_speakers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,13 +78,6 @@ def fit(estimator: Any, features: np.ndarray, labels: np.ndarray, speakers: np.n
     return estimator.fit(features, labels)
 
 
-def unknown_speakers(speakers: np.ndarray) -> str:
-    """Say why items cannot be split by speaker, if so."""
-    if nameless := int(np.sum(np.asarray(speakers) == "")):
-        return f"{nameless} of {len(speakers)} training items name no speaker"
-    return "there is only one training speaker" if len(np.unique(speakers)) < 2 else ""
-
-
 def _nested(estimator: Any) -> dict[str, Any]:
     """Return the estimator and all inside it, by the path that ``set_params`` knows them under."""
     found = {"": estimator}
@@ -125,21 +118,25 @@ def _whole_number(cv: Any) -> bool:
 
 
 def _takes_groups(one: Any, method: str) -> bool:
-    try:
-        return bool(get_routing_for_object(one).consumes(method, ["groups"]))
-    except NotImplementedError:  # What the estimator is in does not route.
-        return False
+    routing = _routing(one)
+    return routing is not None and bool(routing.consumes(method, ["groups"]))
 
 
 def _routes(owner: Any) -> bool:
     """Say whether an estimator hands the groups to its own ``cv``."""
     if "groups" in signature(owner.fit).parameters:
         return True
-    try:
-        routing = get_routing_for_object(owner)
-    except NotImplementedError:
-        return False
+    routing = _routing(owner)
     return isinstance(routing, MetadataRouter) and any(_takes_groups(pair.router, "split") for _, pair in routing)
+
+
+def _routing(one: Any) -> Any:
+    """Return what scikit-learn knows of the metadata that something takes or hands on; None where it cannot route."""
+    try:
+        return get_routing_for_object(one)
+    except NotImplementedError:
+        # How scikit-learn marks its estimators that have no routing yet.
+        return None
 
 
 def _fix_splits(

@@ -34,6 +34,18 @@ def one_spelling(names: Sequence[str] | np.ndarray) -> np.ndarray:
     return np.array([spellings[same_name(str(name))] for name in names], dtype=str)
 
 
+def unknown_speakers(speakers: Sequence[str] | np.ndarray) -> str:
+    """Say why training items cannot be split by speaker; nothing if they can.
+
+    >>> unknown_speakers(["ann", "", "bob"]), unknown_speakers(["ann", "Ann"]), unknown_speakers(["ann", "bob"])
+    ('1 of 3 training items name no speaker', 'there is only one training speaker', '')
+    """
+    named = one_spelling(speakers)
+    if nameless := int(np.sum(named == "")):
+        return f"{nameless} of {len(named)} training items name no speaker"
+    return "there is only one training speaker" if len(np.unique(named)) < 2 else ""
+
+
 def speaker_groups(speakers: Sequence[str] | np.ndarray, groups: int) -> np.ndarray:
     """Return ``(item,)`` group numbers from 0, at most ``groups`` of them, all items of a speaker in one group.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.errors import UsageError, nearest
+from bserkit.speakers import same_name
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def read_table(
     where = f"{what} {path}".strip()
     lines = _lines(path, where, errors)
     delimiter, header = _header(lines, required)
-    named = [_folded(cell) for cell in header]
-    if missing := [name for name in required if _folded(name) not in named]:
+    named = [same_name(cell) for cell in header]
+    if missing := [name for name in required if same_name(name) not in named]:
         near = "".join(nearest(name, header) for name in missing)
         raise UsageError(
             f"{where} lacks the column {', '.join(missing)}{near}; it has {', '.join(header) or 'no header'}. "
@@ -61,7 +61,7 @@ def read_table(
         )
     columns: dict[str, int] = {}
     for name in (*required, *optional):
-        places = [index for index, cell in enumerate(named) if cell == _folded(name)]
+        places = [index for index, cell in enumerate(named) if cell == same_name(name)]
         if len(places) > 1:
             raise UsageError(
                 f"{where} names the column {name} {len(places)} times, as its columns "
@@ -108,9 +108,9 @@ def _lines(path: Path, where: str, errors: str) -> list[str]:
 def _header(lines: Sequence[str], required: Sequence[str]) -> tuple[str, list[str]]:
     """Return the delimiter that finds most of the columns, then most cells, and the first line's cells."""
     line = next((line for line in lines if line.strip()), "")
-    wanted = {_folded(name) for name in required}
+    wanted = {same_name(name) for name in required}
     split = {delimiter: _split(line, delimiter)[0] for delimiter in _DELIMITERS}
-    delimiter = max(split, key=lambda one: (len(wanted & {_folded(cell) for cell in split[one]}), len(split[one])))
+    delimiter = max(split, key=lambda one: (len(wanted & {same_name(cell) for cell in split[one]}), len(split[one])))
     return delimiter, split[delimiter] if line.strip() else []
 
 
@@ -179,7 +179,3 @@ def _split(line: str, delimiter: str) -> tuple[list[str], set[int]]:
 def _cell(delimiter: str) -> re.Pattern[str]:
     between = re.escape(delimiter)
     return re.compile(rf' *"(?P<quoted>[^"]*(?:""[^"]*)*)" *(?={between}|\Z)|[^{between}\n]*')
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name.strip()).casefold()

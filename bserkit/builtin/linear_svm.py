@@ -18,7 +18,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bserkit import speaker_groups, stratified_groups
+from bserkit import speaker_groups, stratified_groups, unknown_speakers
 
 #: The costs that a search compares, half a decade apart, and the inner speaker groups it compares them on.
 SEARCHED_COSTS = (0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0)
@@ -163,11 +163,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 
     def _inner_groups(self, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Return ``(item,)`` inner groups: of speakers, or of items where speakers are not known."""
-        group_of = speaker_groups(groups, SEARCH_GROUPS)
-        nameless = int(np.sum(np.asarray(groups) == ""))
-        if not nameless and len(np.unique(group_of)) > 1:
-            return group_of
-        why = f"{nameless} training items name no speaker" if nameless else "there is one training speaker"
+        if not (why := unknown_speakers(groups)):
+            return speaker_groups(groups, SEARCH_GROUPS)
         self.notes_ += (f"c was searched on random inner groups, which may part a speaker's items: {why}",)
         return stratified_groups(y, SEARCH_GROUPS, seed=0)
 

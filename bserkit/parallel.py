@@ -1,0 +1,31 @@
+"""Work on many things at once."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bserkit.progress import Reporter
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def in_threads(
+    name: str, work: Callable[[_Given], _Made], given: Sequence[_Given], unit: str, reporter: Reporter
+) -> list[_Made]:
+    """Do the same to each, several at a time; the results keep the order."""
+    done: list[_Made] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.stage(name, len(given), unit) as advance:
+        try:
+            for one in pool.map(work, given):
+                done.append(one)
+                advance(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done
