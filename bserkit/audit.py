@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from bserkit.findings import CLIPPED_SHARE, Finding, findings
 from bserkit.likeness import Fingerprint, Likeness, likenesses
 from bserkit.meaning import meaning
 from bserkit.measuring import measure
+from bserkit.parallel import in_threads
 from bserkit.speakers import one_spelling
 from bserkit.text import counted, markdown_table
 
@@ -156,13 +155,7 @@ def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: 
             with unchanged(by_content[digest], digest):
                 return measure(by_content[digest])
 
-        with (
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-            reporter.stage("Measuring audio", len(missing), "files") as advance,
-        ):
-            for digest, facts in zip(missing, pool.map(kept_measure, missing), strict=True):
-                sounds[digest] = facts
-                advance(1)
+        sounds |= zip(missing, in_threads("Measuring audio", kept_measure, missing, "files", reporter), strict=True)
     return sounds
 
 
