@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -68,7 +69,10 @@ class _Commands(click.Group):
             raise
         except (Exception, KeyboardInterrupt) as error:
             _trace(ctx)
-            ctx.exit(_told(error))
+            code = _told(error)
+            if is_interrupt(error):
+                _leave(code)
+            ctx.exit(code)
 
 
 def _told(error: BaseException) -> int:
@@ -86,6 +90,14 @@ def _told(error: BaseException) -> int:
         err=True,
     )
     return 1
+
+
+def _leave(code: int) -> None:
+    """End the process where threads are still at work, for which Python would wait; what they write is whole or not."""
+    if any(not one.daemon and one is not threading.main_thread() for one in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _trace(ctx: click.Context) -> None:

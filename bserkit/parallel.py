@@ -18,14 +18,17 @@ _Made = TypeVar("_Made")
 def in_threads(
     name: str, work: Callable[[_Given], _Made], given: Sequence[_Given], unit: str, reporter: Reporter
 ) -> list[_Made]:
-    """Do the same to each, several at a time; the results keep the order."""
+    """Do the same to each, several at a time; the results keep the order.
+
+    An error or an interrupt is told at once, whatever the other threads are at.
+    """
     done: list[_Made] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.stage(name, len(given), unit) as advance:
-        try:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with reporter.stage(name, len(given), unit) as advance:
             for one in pool.map(work, given):
                 done.append(one)
                 advance(1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     return done

@@ -11,11 +11,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from bserkit.errors import BserkitError, UsageError, is_interrupt, nearest
 from bserkit.moving import follow
@@ -229,7 +230,8 @@ def _store() -> Iterator[MlflowClient]:
             if uri.startswith("sqlite:///"):
                 _make_database(Path(uri.removeprefix("sqlite:///")))
             _follow_folder()
-            yield mlflow.MlflowClient(uri)
+            client = mlflow.MlflowClient(uri)
+            yield cast("MlflowClient", _Undisturbed(client)) if uri.startswith("sqlite:") else client
         except BserkitError:
             raise
         except Exception as error:
@@ -251,6 +253,26 @@ def _follow_folder() -> None:
         return
     if before := follow(database):
         print(f"The runs in {before} were moved or copied to {database.parent}: their files follow.", file=sys.stderr)
+
+
+class _Undisturbed:
+    """A client of a database, into whose calls no interrupt falls: it waits for a call's end.
+
+    SQLAlchemy would leave its transaction open, and the database locked, against what ends the run too.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            # Interrupts reach the main thread alone, and it waits for this one in any case.
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(method, *given, **named).result()
+
+        return call
 
 
 def _create(

@@ -153,7 +153,8 @@ def broken_off(start_cli, finish_cli, run_cli, runs_of, corpus, fast, lab, plugi
     command += ("--pooler", "block-max", "--pooler", "slow", "--fusion", "feature", "--experiment", "broken-sweep")
     ends, seen = [], []
     for number in (signal.SIGINT, signal.SIGKILL):
-        process = start_cli(*command, cwd=lab, env={"SLOW_POOLER": "30"})
+        # Longer than a command is waited for: an interrupt does not wait for what threads are at.
+        process = start_cli(*command, cwd=lab, env={"SLOW_POOLER": "900"})
         wait_for_run(process, lab, "csv slow", number=len(ends) + 1)
         process.send_signal(number)
         ends.append(finish_cli(process))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 
 import mlflow
 import pytest
@@ -121,3 +124,20 @@ def test_a_run_names_its_process_before_anything_else_can_go_wrong(monkeypatch):
     (run,) = client.search_runs([client.get_experiment_by_name("died").experiment_id])
     assert run.info.status == "RUNNING"
     assert run.data.tags["bserkit.process"] == str(os.getpid())
+
+
+@pytest.mark.usefixtures("_store")
+def test_an_interrupt_waits_for_a_databases_call(monkeypatch):
+    done = []
+
+    def set_tag(_, *given):
+        time.sleep(0.5)
+        done.append(given)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_tag", set_tag)
+    interrupt = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    with tracked_run("default", "one", {}, {}) as run:
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            run.tag("name", "value")
+        assert done == [(run.run_id, "name", "value")]
