@@ -46,6 +46,12 @@ from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 
 
+def every_channel(extraction: Extraction, utterances: list[Utterance]) -> dict[str, tuple[Utterance, list[str]]]:
+    """Return, by digest, each utterance with the channels that are made of it."""
+    channels = list(extraction.transform_of())
+    return {content_digest(utterance): (utterance, channels) for utterance in utterances}
+
+
 def forward_alone(extraction: Extraction, batch: int, segments: int = 256) -> float:
     """Return the segments a second of the network alone, pictures resident in memory and in its own layout."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[extraction.precision]
@@ -75,28 +81,28 @@ def files_to_disk(extraction: Extraction, utterances: list[Utterance]) -> float:
 
 def planes_to_features(extraction: Extraction, utterances: list[Utterance]) -> float:
     """Return the segments a second of what is left of ``files_to_disk`` once the frontend is done with all files."""
-    channels = list(extraction.transform_of())
-    pieces = list(prepared({str(number): (one, channels) for number, one in enumerate(utterances)}, extraction))
-    network = _Network(extraction)
+    wanted = every_channel(extraction, utterances)
+    pieces, network = list(prepared(wanted, extraction)), _Network(extraction)
     with memory_kept():
         began = time.perf_counter()
-        segments = sum(len(features) for _, features in _features(pieces, network))
+        segments = sum(len(features) for _, features in _features(pieces, network, wanted))
         return segments / (time.perf_counter() - began)
 
 
 def resident_audio(extraction: Extraction, utterances: list[Utterance]) -> float:
     """Return the segments a second from waveforms of all channels in the device's memory to features."""
-    channels, network = list(extraction.transform_of()), _Network(extraction)
+    wanted, network = every_channel(extraction, utterances), _Network(extraction)
+    channels = list(extraction.transform_of())
     whole = [next(_waveforms(one, channels, extraction.transforms, 1 << 30)) for one in utterances]
     held = [(waveform.to(extraction.device), rate) for waveform, rate in whole]
     with memory_kept(), torch.inference_mode():
         began = time.perf_counter()
         pieces = (
-            Piece(str(number), channel, extraction.frontend.segments(one, rate), last=True)
-            for number, (waveform, rate) in enumerate(held)
+            Piece(digest, channel, extraction.frontend.segments(one, rate), last=True)
+            for digest, (waveform, rate) in zip(wanted, held, strict=True)
             for channel, one in zip(channels, waveform.split(1), strict=True)
         )
-        segments = sum(len(features) for _, features in _features(pieces, network))
+        segments = sum(len(features) for _, features in _features(pieces, network, wanted))
         return segments / (time.perf_counter() - began)
 
 
@@ -127,8 +133,7 @@ def processor_time(extraction: Extraction, utterances: list[Utterance]) -> dict[
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        channels = list(extraction.transform_of())
-        wanted = {str(number): (utterance, channels) for number, utterance in enumerate(utterances)}
+        wanted = every_channel(extraction, utterances)
         began = time.process_time()
         pieces = list(prepared(wanted, extraction))
         planes = torch.cat([piece.segments.planes.flatten(0, 1) for piece in pieces])
