@@ -26,10 +26,11 @@ from figures import Figure, parser, report
 from torch.nn import functional
 from torchaudio.functional import resample
 
-from bserkit.audio import content_digest
-from bserkit.config import resolve
-from bserkit.corpus import Utterance, read_corpus
-from bserkit.extraction import (
+from bserkit.corpora.audio import content_digest
+from bserkit.corpora.reading import Utterance, read_corpus
+from bserkit.devices import memory_kept
+from bserkit.experiments.settings import resolve
+from bserkit.features.extraction import (
     BATCH_SEGMENTS,
     Extraction,
     Piece,
@@ -40,8 +41,7 @@ from bserkit.extraction import (
     pending,
     prepared,
 )
-from bserkit.hardware import memory_kept
-from bserkit.plugins import load_plugins
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 

@@ -21,12 +21,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from bserkit.config import resolve
-from bserkit.corpus import Utterance
-from bserkit.extraction import Extraction
-from bserkit.finetune import Item, Sgd, Training
-from bserkit.plugins import load_plugins
-from bserkit.training import _begin, _one_epoch, _Segments
+from bserkit.corpora.reading import Utterance
+from bserkit.experiments.settings import resolve
+from bserkit.features.extraction import Extraction
+from bserkit.features.finetuning import Item, Sgd, Training
+from bserkit.features.training import _begin, _one_epoch, _Segments
+from bserkit.plugins.registry import load_plugins
 
 ROUNDS = 3
 CLASSES = [f"class{number}" for number in range(7)]

@@ -17,13 +17,16 @@ import numpy as np
 from figures import Figure, parser, report
 
 from bserkit import Fuser, Pooler
-from bserkit.config import resolve
-from bserkit.experiment import FUSION, Checked, evaluate, pool_features
-from bserkit.extraction import Extraction, extract, pending
-from bserkit.plugins import load_plugins
+from bserkit.corpora.checking import Checked
+from bserkit.corpora.protocols import split
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.experiments.run import prepare
+from bserkit.experiments.settings import resolve
+from bserkit.features.channels import FUSION
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.learning.pooled import pool_features
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
-from bserkit.protocol import split
-from bserkit.run import prepare
 from bserkit.store import FeatureStore, default_folder
 
 POOLERS, FUSIONS = ("block-max", "block-avg", "global-max", "global-avg"), ("two-stage", "feature")

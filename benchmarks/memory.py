@@ -29,12 +29,13 @@ import torch
 from figures import Figure, parser, report
 
 from bserkit import Backbone, Pooler
-from bserkit.audio import read_stereo
-from bserkit.config import resolve
-from bserkit.corpus import read_corpus
-from bserkit.experiment import check_corpus, pool_features
-from bserkit.extraction import extract, pending
-from bserkit.plugins import load_plugins
+from bserkit.corpora.audio import read_stereo
+from bserkit.corpora.checking import check_corpus
+from bserkit.corpora.reading import read_corpus
+from bserkit.experiments.settings import resolve
+from bserkit.features.extraction import extract, pending
+from bserkit.learning.pooled import pool_features
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 
@@ -73,7 +74,7 @@ def measured(manifest: Path, backbone: str) -> dict[str, float]:
     corpus = read_corpus(manifest, settings.corpus)
     with tempfile.TemporaryDirectory(dir=manifest.parent) as folder:
         store = FeatureStore(Path(folder))
-        checked = check_corpus(corpus, extraction.transforms, "duplicate", "refuse", store, Silent())
+        checked = check_corpus(corpus, extraction.needs_stereo, "duplicate", "refuse", store, Silent())
         work = pending(checked.corpus.utterances, checked.digests, extraction, store)
         segments = extract(work, store, Silent())
         extracted = peak()

@@ -5,9 +5,9 @@
 CORPUS is any folder of recordings; EMOVO's holds the same sentences said again by the same speakers. Copies are made of
 some recordings: cut elsewhere, filtered, with noise, clipped, through codecs and other sampling rates. What is no copy:
 all pairs of the corpus, vowels that are sung alike, and different bursts with the same quiet tails. Of each kind it
-prints the share of bits that differ and the correlation of the waves' signs, which bserkit.likeness compares with its
-limits, and how many pairs those limits call alike. A pair of the corpus that is called alike is compared by its
-samples, which the limits know nothing of: where these correlate it is a copy that the corpus holds.
+prints the share of bits that differ and the correlation of the waves' signs, which the audit compares with its limits,
+and how many pairs those limits call alike. A pair of the corpus that is called alike is compared by its samples, which
+the limits know nothing of: where these correlate it is a copy that the corpus holds.
 """
 
 from __future__ import annotations
@@ -21,8 +21,16 @@ import soundfile
 from figures import Figure, parser, report
 from scipy.signal import butter, correlate, resample_poly, sosfilt
 
-from bserkit.corpus import audio_files
-from bserkit.likeness import BIT_ERRORS, SIGN_CORRELATION, Agreement, Fingerprint, agreement, fingerprint, votes
+from bserkit.corpora.audit.near_duplicates import (
+    BIT_ERRORS,
+    SIGN_CORRELATION,
+    Agreement,
+    Fingerprint,
+    agreement,
+    fingerprint,
+    votes,
+)
+from bserkit.corpora.reading import audio_files
 
 Change = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, int]]
 RATE = 16000

@@ -26,9 +26,9 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from bserkit import Views, speaker_groups
-from bserkit.builtin.classifiers import LinearSvm
-from bserkit.builtin.fusers import TwoStage
-from bserkit.builtin.linear_svm import SEARCH_GROUPS, SEARCHED_COSTS, TOLERANCE, LinearSVM
+from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.builtin.fusers import TwoStage
+from bserkit.plugins.builtin.linear_svm import SEARCH_GROUPS, SEARCHED_COSTS, TOLERANCE, LinearSVM
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 CLASSES = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")

@@ -1,21 +1,30 @@
 """bserkit: binaural speech emotion recognition, from stereo corpora to tracked, honest experiments.
 
-The names below are what a plugin needs. The package reads in the data's order: ``decoding``, ``corpus``, ``audio``,
-``channels``, ``frontend``, ``backbone``, ``extraction``, ``finetune``, ``pooling``, ``classifier``, ``fusion``,
-``protocol``, ``metrics``, ``experiment``, ``tracking``.
+The names below are what a plugin needs. The folders read in the data's order: ``corpora``, ``features``, ``learning``,
+``evaluation``, ``reporting``, ``plugins``, ``experiments``, ``cli``; below them ``tracking`` and single modules that
+all use.
 """
 
-from bserkit.backbone import Backbone
-from bserkit.channels import ChannelTransform
-from bserkit.classifier import Classifier, chosen, class_scores, fit_classifier, fit_joined, joined, search_notes
 from bserkit.component import Component
-from bserkit.corpus import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
+from bserkit.corpora.reading import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
+from bserkit.corpora.speakers import one_spelling, same_name, speaker_groups, stratified_groups, unknown_speakers
 from bserkit.errors import BserkitError, UsageError
-from bserkit.frontend import Frontend, Segments
-from bserkit.fusion import FittedFuser, Fuser, OracleFusion, Trial, Views
-from bserkit.hooks import hookimpl
-from bserkit.pooling import Pooler
-from bserkit.speakers import one_spelling, same_name, speaker_groups, stratified_groups, unknown_speakers
+from bserkit.features.backbones import Backbone
+from bserkit.features.channels import ChannelTransform
+from bserkit.features.frontends import Frontend, Segments
+from bserkit.features.pooling import Pooler
+from bserkit.learning.classifiers import (
+    Classifier,
+    chosen,
+    class_scores,
+    fit_classifier,
+    fit_joined,
+    joined,
+    search_notes,
+)
+from bserkit.learning.fusion import FittedFuser, Fuser, OracleFusion, Trial
+from bserkit.learning.views import Views
+from bserkit.plugins.hooks import hookimpl
 
 __all__ = [
     "Backbone",

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bserkit.content import content_name
 from bserkit.errors import UsageError, nearest
-from bserkit.meaning import code_of
+from bserkit.identity.content import content_name
+from bserkit.identity.meaning import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,8 @@ import inspect
 import textwrap
 from pathlib import Path
 
-from bserkit import hooks
-from bserkit.plugins import CONTRACTS
+from bserkit.plugins import hooks
+from bserkit.plugins.registry import CONTRACTS
 
 PAGE = Path(__file__).with_name("plugins.md")
 

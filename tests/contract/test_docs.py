@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bserkit import Views
-from bserkit.builtin.classifiers import LinearSvm
 from bserkit.component import parse_specs
-from bserkit.config import one_spec, read_config, resolve
-from bserkit.plugins import KINDS, load_plugins
+from bserkit.experiments.settings import one_spec, read_config, resolve
+from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.registry import KINDS, load_plugins
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,12 +11,12 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from bserkit import Views, speaker_groups
-from bserkit.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
-from bserkit.builtin.fusers import Feature, Mean, TwoStage
-from bserkit.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
-from bserkit.experiment import evaluate
+from bserkit.corpora.protocols import Fold
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
+from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
+from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
 from bserkit.progress import Silent
-from bserkit.protocol import Fold
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 FUSERS = [TwoStage(), Feature(), Mean()]

@@ -22,11 +22,11 @@ from bserkit import (
     Views,
     class_scores,
     fit_classifier,
-    hooks,
 )
 from bserkit.cli import main
-from bserkit.corpus import read_corpus
-from bserkit.plugins import CONTRACTS, KINDS, load_plugins
+from bserkit.corpora.reading import read_corpus
+from bserkit.plugins import hooks
+from bserkit.plugins.registry import CONTRACTS, KINDS, load_plugins
 
 HOOKS = sorted(name for name in vars(hooks) if name.startswith("bserkit_"))
 
@@ -424,7 +424,7 @@ def test_two_plugins_of_one_name_are_an_error_that_names_both_only_when_it_is_as
 
 def test_an_outside_plugin_cannot_take_a_built_in_name_unnoticed(tmp_path):
     folder = write(tmp_path, impostor=pooler("block-max"))
-    with pytest.raises(UsageError, match=r"claimed by built-in \(bserkit\.builtin\.poolers\) and impostor"):
+    with pytest.raises(UsageError, match=r"claimed by built-in \(bserkit\.plugins\.builtin\.poolers\) and impostor"):
         load_plugins([folder]).make(Pooler, "block-max")
     assert load_plugins([folder], outside=False).make(Pooler, "block-max").name == "block-max"
 

@@ -9,7 +9,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from bserkit.cli import main
-from bserkit.plugins import load_plugins
+from bserkit.plugins.registry import load_plugins
 
 HEAVY = ("torch", "mlflow", "sklearn", "torchvision", "torchaudio", "pandas", "matplotlib", "pyarrow", "scipy")
 PLUGINS = load_plugins(outside=False)

@@ -4,12 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from bserkit.config import resolve
-from bserkit.experiment import evaluate
-from bserkit.plugins import load_plugins
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.evaluation.results import prediction_rows
+from bserkit.experiments.run import planned_features, prepare
+from bserkit.experiments.settings import resolve
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
-from bserkit.record import prediction_rows
-from bserkit.run import planned_features, prepare
 from bserkit.store import FeatureStore
 from bserkit.text import csv_text
 

@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from bserkit.audio import read_stereo
-from bserkit.builtin.backbones import AlexNet, Torchvision
-from bserkit.builtin.channels import LeftRight, MidSide
-from bserkit.builtin.classifiers import LinearSvm
-from bserkit.builtin.corpora import Manifest
-from bserkit.builtin.frontends import LogMel
-from bserkit.builtin.fusers import Feature, Mean, TwoStage
-from bserkit.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
-from bserkit.corpus import read_corpus
-from bserkit.demo import demo_corpus
-from bserkit.experiment import check_corpus, evaluate, pool_features
-from bserkit.extraction import Extraction, extract, pending
+from bserkit.corpora.audio import read_stereo
+from bserkit.corpora.checking import check_corpus
+from bserkit.corpora.demo import demo_corpus
+from bserkit.corpora.protocols import LeaveOneSpeakerOut, split
+from bserkit.corpora.reading import read_corpus
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.learning.pooled import pool_features
+from bserkit.plugins.builtin.backbones import AlexNet, Torchvision
+from bserkit.plugins.builtin.channels import LeftRight, MidSide
+from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.builtin.corpora import Manifest
+from bserkit.plugins.builtin.frontends import LogMel
+from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
+from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
 from bserkit.progress import Silent
-from bserkit.protocol import LeaveOneSpeakerOut, split
 from bserkit.store import FeatureStore
 
 GOLDEN = Path(__file__).parent
@@ -99,7 +101,7 @@ def test_results_of_the_demonstration_corpus(corpus, tmp_path):
     extraction = Extraction(
         (LeftRight(), MidSide()), LogMel(), Torchvision(arch="squeezenet1_1", weights="random"), "cpu", "fp32"
     )
-    checked = check_corpus(corpus, extraction.transforms, "refuse", "refuse", store, silent)
+    checked = check_corpus(corpus, extraction.needs_stereo, "refuse", "refuse", store, silent)
     extract(pending(checked.corpus.utterances, checked.digests, extraction, store), store, silent)
     folds = split(LeaveOneSpeakerOut(), checked.corpus)
     views = pool_features(checked, extraction, BlockMax(), store, silent)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bserkit.demo import demo_corpus
+from bserkit.corpora.demo import demo_corpus
 from bserkit.text import csv_rows, csv_text
 
 GOLDEN = Path(__file__).parent

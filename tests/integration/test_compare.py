@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from bserkit.metrics import confuse
-from bserkit.statistics import speaker_intervals
+from bserkit.evaluation.metrics import confuse
+from bserkit.evaluation.statistics import speaker_intervals
 
 EXPERIMENT = "compared"
 HERE = ("--experiment", EXPERIMENT)

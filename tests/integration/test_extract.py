@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bserkit.plugins import KINDS, load_plugins
-from bserkit.pooling import Pooler
-from bserkit.tracking import ui_command
+from bserkit.features.pooling import Pooler
+from bserkit.plugins.registry import KINDS, load_plugins
+from bserkit.tracking.runs import ui_command
 
 CHANNELS = ["left", "right", "mid", "side"]
 COLUMNS = ["utterance", "label", "speaker", "session", "split", "channel", "segment", "start", "end", "feature"]

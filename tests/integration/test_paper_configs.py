@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bserkit.config import read_config, resolve
-from bserkit.plugins import load_plugins
+from bserkit.experiments.settings import read_config, resolve
+from bserkit.plugins.registry import load_plugins
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RATE = 16000

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bserkit import hardware
+from bserkit import devices as hardware
 
 
 def test_a_processor_with_bf16_gives_the_same_numbers(

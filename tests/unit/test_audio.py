@@ -9,8 +9,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bserkit import Utterance, audio
-from bserkit.audio import AudioFacts, BadAudioError, content_digest, inspect_audio, read_stereo
+from bserkit import Utterance
+from bserkit.corpora import audio
+from bserkit.corpora.audio import AudioFacts, BadAudioError, content_digest, inspect_audio, read_stereo
 
 RATE = 16000
 

@@ -7,11 +7,11 @@ import pytest
 import soundfile
 
 from bserkit import Utterance
-from bserkit import audit as audit_module
-from bserkit.audit import audit, duplicate_rows, markdown, summary, summary_rows
-from bserkit.builtin.corpora import Manifest, Ravdess
-from bserkit.corpus import Corpus, read_corpus
-from bserkit.experiment import look_at
+from bserkit.corpora.audit import audit as audit_module
+from bserkit.corpora.audit.audit import audit, duplicate_rows, markdown, summary, summary_rows
+from bserkit.corpora.checking import look_at
+from bserkit.corpora.reading import Corpus, read_corpus
+from bserkit.plugins.builtin.corpora import Manifest, Ravdess
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from bserkit import BserkitError, UsageError
-from bserkit.builtin import networks
-from bserkit.builtin.backbones import AlexNet, Torchvision, file_digest
+from bserkit.plugins.builtin import networks
+from bserkit.plugins.builtin.backbones import AlexNet, Torchvision, file_digest
 
 PLANES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

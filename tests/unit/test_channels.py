@@ -2,7 +2,7 @@
 
 import torch
 
-from bserkit.builtin.channels import LeftRight, MidSide, Mono
+from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
 
 
 def test_left_and_right_are_the_rows_as_recorded():

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 
 from bserkit import UsageError, Utterance
-from bserkit.audio import inspect_audio, read_stereo
-from bserkit.builtin.channels import LeftRight, MidSide, Mono
-from bserkit.builtin.corpora.folders import Folders
-from bserkit.corpus import read_corpus
-from bserkit.experiment import check_corpus
+from bserkit.corpora.audio import inspect_audio, read_stereo
+from bserkit.corpora.checking import check_corpus
+from bserkit.corpora.reading import read_corpus
+from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
+from bserkit.plugins.builtin.corpora.folders import Folders
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 
@@ -34,7 +34,14 @@ def corpus(tmp_path):
             if not path.exists():
                 soundfile.write(path, samples, 16000, "FLOAT")
         read = read_corpus(tmp_path / "corpus", Folders())
-        return check_corpus(read, transforms, mono, microphones, FeatureStore(tmp_path / "store"), Silent())
+        return check_corpus(
+            read,
+            any(one.needs_stereo for one in transforms),
+            mono,
+            microphones,
+            FeatureStore(tmp_path / "store"),
+            Silent(),
+        )
 
     return check
 
@@ -127,5 +134,5 @@ def test_one_label_is_refused_before_a_recording_is_read(tmp_path):
     soundfile.write(tmp_path / "joy" / "a.wav", noise(), 16000, "FLOAT")
     store = FeatureStore(tmp_path / "store")
     with pytest.raises(UsageError, match="are labelled 'joy'; two classes are needed"):
-        check_corpus(read_corpus(tmp_path, Folders()), TRANSFORMS, "refuse", "refuse", store, Silent())
+        check_corpus(read_corpus(tmp_path, Folders()), True, "refuse", "refuse", store, Silent())
     assert not store.root.exists()

@@ -28,7 +28,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from bserkit import BserkitError, chosen, class_scores, fit_classifier
-from bserkit.builtin.linear_svm import LinearSVM
+from bserkit.plugins.builtin.linear_svm import LinearSVM
 
 X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
 SPEAKERS = np.array(["s"] * 6)

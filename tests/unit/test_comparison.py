@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bserkit.comparison import check_comparable, compare, comparison_rows, markdown, read_predictions
 from bserkit.errors import UsageError
+from bserkit.evaluation.comparison import check_comparable, compare, comparison_rows, markdown, read_predictions
 from bserkit.text import csv_text
-from bserkit.tracking import KeptRun
+from bserkit.tracking.runs import KeptRun
 
 SPEAKERS = ["ann", "bob", "cat", "dan", "eve", "fay"]
 LABELS = ["calm", "glad", "calm", "mad"]

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from bserkit import BserkitError, Component, Pooler, UsageError
-from bserkit.backbone import Backbone
-from bserkit.builtin.classifiers import PcaSvm
-from bserkit.classifier import Classifier
 from bserkit.component import Spec, build, parse_specs, read_specs
-from bserkit.corpus import CorpusReader
-from bserkit.frontend import Frontend
-from bserkit.plugins import load_plugins
+from bserkit.corpora.reading import CorpusReader
+from bserkit.features.backbones import Backbone
+from bserkit.features.frontends import Frontend
+from bserkit.learning.classifiers import Classifier
+from bserkit.plugins.builtin.classifiers import PcaSvm
+from bserkit.plugins.registry import load_plugins
 
 PLUGINS = load_plugins(outside=False)
 

@@ -12,13 +12,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bserkit import BserkitError, UsageError, hardware
+from bserkit import BserkitError, UsageError
+from bserkit import devices as hardware
 from bserkit.cli import main
-from bserkit.config import DEFAULTS, read_config, resolve
-from bserkit.hardware import compute_whole_fp32, resolve_device, resolve_precision
-from bserkit.plugins import load_plugins
+from bserkit.devices import compute_whole_fp32, resolve_device, resolve_precision
+from bserkit.experiments.run import with_data
+from bserkit.experiments.settings import DEFAULTS, read_config, resolve
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
-from bserkit.run import with_data
 from bserkit.store import FeatureStore
 
 PLUGINS = load_plugins(outside=False)
@@ -55,7 +56,7 @@ def settings_of(monkeypatch):
             caught.update(settings=settings, store=store)
             raise BserkitError("far enough")
 
-        monkeypatch.setattr("bserkit.run.run", stop)
+        monkeypatch.setattr("bserkit.experiments.run.run", stop)
         result = CliRunner().invoke(main, ["run", "--quiet", "--device", "cpu", *map(str, arguments)])
         assert "far enough" in result.output, result.output
         return SimpleNamespace(**caught)

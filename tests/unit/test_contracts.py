@@ -31,17 +31,19 @@ from bserkit import (
     Utterance,
     Views,
 )
-from bserkit.audio import content_digest
-from bserkit.builtin.channels import LeftRight, Mono
-from bserkit.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
-from bserkit.builtin.frontends import LogMel, Waveform
-from bserkit.builtin.fusers import Mean, TwoStage
-from bserkit.builtin.poolers import BlockMax, GlobalAverage
-from bserkit.corpus import Corpus
-from bserkit.experiment import Checked, evaluate, look_at, pool_features
-from bserkit.extraction import Extraction, extract, pending
+from bserkit.corpora.audio import content_digest
+from bserkit.corpora.checking import Checked, look_at
+from bserkit.corpora.protocols import Fold
+from bserkit.corpora.reading import Corpus
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.learning.pooled import pool_features
+from bserkit.plugins.builtin.channels import LeftRight, Mono
+from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
+from bserkit.plugins.builtin.frontends import LogMel, Waveform
+from bserkit.plugins.builtin.fusers import Mean, TwoStage
+from bserkit.plugins.builtin.poolers import BlockMax, GlobalAverage
 from bserkit.progress import Silent
-from bserkit.protocol import Fold
 from bserkit.store import FeatureStore
 
 
@@ -501,15 +503,15 @@ def test_a_recording_that_changes_after_its_check_is_not_kept(utterances, store,
 
 
 def test_facts_of_a_recording_that_changes_are_not_kept(utterances, store, monkeypatch):
-    import bserkit.experiment
+    import bserkit.corpora.checking
 
-    real = bserkit.experiment.inspect_audio
+    real = bserkit.corpora.checking.inspect_audio
 
     def meddled(utterance):
         soundfile.write(utterance.path, np.zeros((16000, 2)), 16000)
         return real(utterance)
 
-    monkeypatch.setattr(bserkit.experiment, "inspect_audio", meddled)
+    monkeypatch.setattr(bserkit.corpora.checking, "inspect_audio", meddled)
     corpus = Corpus(utterances[0].path.parent, None, tuple(utterances), ())
     with pytest.raises(BserkitError, match="changed while the run was under way"):
         look_at(corpus, store, Silent())

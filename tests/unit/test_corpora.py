@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.corpus import audio_files, check_level, find_reader, read_corpus
-from bserkit.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
-from bserkit.plugins import load_plugins
+from bserkit.corpora.decoding import CONTAINER_SUFFIXES, SOUND_SUFFIXES
+from bserkit.corpora.reading import audio_files, check_level, find_reader, read_corpus
+from bserkit.plugins.registry import load_plugins
 
 PLUGINS = load_plugins(outside=False)
 READERS = [PLUGINS.make(CorpusReader, name) for name in PLUGINS.of_kind("corpus")]

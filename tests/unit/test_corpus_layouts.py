@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bserkit import CorpusReader, UsageError
-from bserkit.corpus import find_reader, read_corpus
-from bserkit.plugins import load_plugins
-from bserkit.protocol import LeaveOneSpeakerGroupOut, Predefined, split
+from bserkit.corpora.protocols import LeaveOneSpeakerGroupOut, Predefined, split
+from bserkit.corpora.reading import find_reader, read_corpus
+from bserkit.plugins.registry import load_plugins
 
 # audformat is not yet written for what the newest pandas asks for.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pandas", "ignore:The inplace keyword")

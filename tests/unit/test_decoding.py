@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from bserkit import BserkitError, Utterance
-from bserkit.audio import BadAudioError, content_digest, inspect_audio, read_stereo
-from bserkit.decoding import open_sound
+from bserkit.corpora.audio import BadAudioError, content_digest, inspect_audio, read_stereo
+from bserkit.corpora.decoding import open_sound
 
 av = pytest.importorskip("av")
 RATE = 16000

@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import load_file
 
 from bserkit import Backbone, Utterance
-from bserkit.audio import content_digest
-from bserkit.builtin.channels import LeftRight
-from bserkit.builtin.frontends import LogMel
-from bserkit.extraction import Extraction, extract, pending
-from bserkit.finetune import Sgd, trainings
+from bserkit.corpora.audio import content_digest
+from bserkit.corpora.protocols import Fold
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.features.finetuning import Sgd, trainings
+from bserkit.features.training import train
+from bserkit.plugins.builtin.channels import LeftRight
+from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.progress import Silent
-from bserkit.protocol import Fold
 from bserkit.store import FeatureStore
-from bserkit.training import train
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU here")
 DEVICES = ["cpu", pytest.param("cuda:0", marks=needs_gpu)]

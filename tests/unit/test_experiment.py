@@ -11,14 +11,15 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
 from bserkit import BserkitError, Classifier, Views
-from bserkit.builtin.classifiers import LinearSvm
-from bserkit.builtin.fusers import Feature, Mean, TwoStage
-from bserkit.console import show_results
-from bserkit.experiment import FUSION, evaluate
+from bserkit.cli.console import show_results
+from bserkit.corpora.protocols import Fold
+from bserkit.corpora.speakers import speaker_groups
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.evaluation.results import fold_metrics, overall_metrics, result_rows
+from bserkit.features.channels import FUSION
+from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.progress import Silent
-from bserkit.protocol import Fold
-from bserkit.record import fold_metrics, overall_metrics, result_rows
-from bserkit.speakers import speaker_groups
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 FUSERS = [TwoStage(), Feature(), Mean()]

@@ -11,20 +11,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bserkit.extraction
+import bserkit.features.extraction
 from bserkit import Backbone, BserkitError, ChannelTransform, UsageError, Utterance, store
-from bserkit.audio import content_digest
-from bserkit.builtin import frontends
-from bserkit.builtin.backbones import Torchvision
-from bserkit.builtin.channels import LeftRight, MidSide, Mono
-from bserkit.builtin.frontends import LogMel
-from bserkit.extraction import BATCH_SEGMENTS, Extraction, extract, pending
-from bserkit.finetune import Sgd, trainings
+from bserkit.corpora.audio import content_digest
+from bserkit.corpora.protocols import Fold
+from bserkit.experiments.networks import planned_networks
+from bserkit.features.extraction import BATCH_SEGMENTS, Extraction, extract, pending
+from bserkit.features.finetuning import Sgd, trainings
+from bserkit.features.training import train
+from bserkit.plugins.builtin import frontends
+from bserkit.plugins.builtin.backbones import Torchvision
+from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
+from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.progress import Silent
-from bserkit.protocol import Fold
 from bserkit.store import FeatureStore
-from bserkit.training import train
-from bserkit.tuning import planned_networks
 
 LENGTHS = (0.3, 1.0, 6.3, 0.05, 2.0, 3.3)
 
@@ -108,8 +108,8 @@ class Joint(LogMel):
 @pytest.mark.parametrize("long", [False, True], ids=["whole", "in blocks"])
 def test_no_frontend_can_let_one_channel_change_another(tmp_path, monkeypatch, long):
     if long:
-        monkeypatch.setattr("bserkit.extraction._WHOLE_FRAMES", 4096)
-        monkeypatch.setattr("bserkit.extraction._BLOCK_FRAMES", 4096)
+        monkeypatch.setattr("bserkit.features.extraction._WHOLE_FRAMES", 4096)
+        monkeypatch.setattr("bserkit.features.extraction._BLOCK_FRAMES", 4096)
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (16001, 2)), 8000)
     utterance = [Utterance(path, "a", "s")]
@@ -173,7 +173,7 @@ class Heard(Silent):
      ("bf16", "bf16", "")],
 )  # fmt: skip
 def test_what_is_faster_is_said_where_work_is_done(utterances, tmp_path, monkeypatch, fastest, precision, named):
-    monkeypatch.setattr("bserkit.extraction.fastest_precision", lambda device: fastest)
+    monkeypatch.setattr("bserkit.features.extraction.fastest_precision", lambda device: fastest)
     way, store, heard = extraction(transforms=(Mono(),), precision=precision), FeatureStore(tmp_path), Heard()
     digests = [content_digest(utterances[0])]
     for _ in range(2):
@@ -192,7 +192,7 @@ def two_classes(utterances):
 
 
 def test_what_is_faster_is_said_where_a_network_learns(utterances, tmp_path, monkeypatch):
-    monkeypatch.setattr("bserkit.extraction.fastest_precision", lambda device: "bf16")
+    monkeypatch.setattr("bserkit.features.extraction.fastest_precision", lambda device: "bf16")
     heard, store, way = Heard(), FeatureStore(tmp_path), extraction(transforms=(Mono(),))
     for _ in range(2):
         planned_networks(Sgd(epochs=1), "any", way, two_classes(utterances), FOLDS, store, heard)(MagicMock())
@@ -288,7 +288,7 @@ class Heights(Backbone):
 def small_blocks(monkeypatch):
     """Sound is read 0.1 s at a time, and features gather on disk from the first kB on."""
     for size in ("_WHOLE_FRAMES", "_BLOCK_FRAMES"):
-        monkeypatch.setattr(bserkit.extraction, size, 1601)
+        monkeypatch.setattr(bserkit.features.extraction, size, 1601)
     monkeypatch.setattr(store, "_HELD_BYTES", 1000)
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
 from bserkit import Utterance
-from bserkit.audio import AudioFacts
-from bserkit.audit import Audit, Measured, markdown, remark_rows, summary
-from bserkit.builtin.corpora import Manifest
-from bserkit.corpus import Corpus
-from bserkit.findings import Severity, _Table, chance, chance_text, explained_by_chance, explained_share
-from bserkit.likeness import Likeness
+from bserkit.corpora.audio import AudioFacts
+from bserkit.corpora.audit.audit import Audit, Measured, markdown, remark_rows, summary
+from bserkit.corpora.audit.findings import Severity, _Table, chance, chance_text, explained_by_chance, explained_share
+from bserkit.corpora.audit.near_duplicates import Likeness
+from bserkit.corpora.reading import Corpus
+from bserkit.plugins.builtin.corpora import Manifest
 
 STEREO = AudioFacts(2, 16000, 1.0, False, 0.0, "", (-0.5, -0.5), (0.5, 0.5))
 EQUAL = replace(STEREO, equal=True)

@@ -11,24 +11,27 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from bserkit import Backbone, BserkitError, UsageError, Utterance, Views
-from bserkit.audio import content_digest
-from bserkit.builtin import networks
-from bserkit.builtin.backbones import AlexNet, Torchvision
-from bserkit.builtin.channels import LeftRight, Mono
-from bserkit.builtin.classifiers import LinearSvm
-from bserkit.builtin.frontends import LogMel
-from bserkit.builtin.fusers import Feature
-from bserkit.builtin.poolers import GlobalAverage
-from bserkit.config import read_config, resolve
-from bserkit.corpus import Corpus
-from bserkit.experiment import FUSION, Checked, evaluate, pool_by_channel
-from bserkit.extraction import Extraction, extract, pending
-from bserkit.finetune import Sgd, trainings
-from bserkit.plugins import load_plugins
+from bserkit.corpora.audio import content_digest
+from bserkit.corpora.checking import Checked
+from bserkit.corpora.protocols import Fold
+from bserkit.corpora.reading import Corpus
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.experiments.settings import read_config, resolve
+from bserkit.features.channels import FUSION
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.features.finetuning import Sgd, trainings
+from bserkit.features.training import check_trainable, train
+from bserkit.learning.pooled import pool_by_channel
+from bserkit.plugins.builtin import networks
+from bserkit.plugins.builtin.backbones import AlexNet, Torchvision
+from bserkit.plugins.builtin.channels import LeftRight, Mono
+from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.builtin.frontends import LogMel
+from bserkit.plugins.builtin.fusers import Feature
+from bserkit.plugins.builtin.poolers import GlobalAverage
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
-from bserkit.protocol import Fold
 from bserkit.store import FeatureStore
-from bserkit.training import check_trainable, train
 
 SPEAKERS = ("ann", "bob", "cat", "dan")
 LABELS = ("calm", "glad", "mad")

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torchaudio import functional as audio
 
 from bserkit import Frontend, Segments
-from bserkit.builtin import frontends
-from bserkit.builtin.frontends import LogMel, Waveform, _interpolated, _resampled
+from bserkit.plugins.builtin import frontends
+from bserkit.plugins.builtin.frontends import LogMel, Waveform, _interpolated, _resampled
 
 RATE = 16000
 

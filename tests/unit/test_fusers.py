@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bserkit import Views
-from bserkit.builtin.fusers import Feature, Mean, TwoStage, weightings
+from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage, weightings
 
 CLASSES = ("a", "b")
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}

@@ -12,18 +12,19 @@ import pytest
 import soundfile
 from pydantic import BaseModel, FilePath
 
-from bserkit import Backbone, ChannelTransform, Pooler, UsageError, Utterance, meaning
-from bserkit.audio import content_digest
-from bserkit.builtin.backbones import AlexNet
-from bserkit.builtin.channels import Mono
-from bserkit.builtin.frontends import LogMel
+from bserkit import Backbone, ChannelTransform, Pooler, UsageError, Utterance
 from bserkit.component import identity
-from bserkit.content import file_digest
-from bserkit.extraction import Extraction, extract, pending
-from bserkit.finetune import Training
-from bserkit.meaning import code_of
-from bserkit.modules import Place, forget
-from bserkit.plugins import load_plugins
+from bserkit.corpora.audio import content_digest
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.features.finetuning import Training
+from bserkit.identity import meaning
+from bserkit.identity.content import file_digest
+from bserkit.identity.meaning import code_of
+from bserkit.identity.modules import Place, forget
+from bserkit.plugins.builtin.backbones import AlexNet
+from bserkit.plugins.builtin.channels import Mono
+from bserkit.plugins.builtin.frontends import LogMel
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 
@@ -335,7 +336,7 @@ def test_a_class_without_a_file_counts_by_what_it_does():
 
 
 def test_a_script_is_known_by_one_code_imported_or_run(tmp_path):
-    ask = "from bserkit.meaning import code_of\nprint(code_of(Typed).digest)\n"
+    ask = "from bserkit.identity.meaning import code_of\nprint(code_of(Typed).digest)\n"
     write(tmp_path, {"script": f"from bserkit import Pooler\n{TYPED}\n{ask}"})
     said = [
         subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -484,11 +485,11 @@ def logmel():
 
 
 def learning():
-    return meaning.meaning("bserkit.training._learn", Training)
+    return meaning.meaning("bserkit.features.training._learn", Training)
 
 
 def measuring():
-    from bserkit.audit import _code
+    from bserkit.corpora.audit.audit import _code
 
     _code.cache_clear()
     return _code()
@@ -501,16 +502,16 @@ def extraction():
 @pytest.mark.parametrize(
     ("named", "module", "old", "new"),
     [
-        (alexnet, "bserkit.builtin.networks", "planes.clamp(-3, 3)", "planes.clamp(-2, 2)"),
-        (alexnet, "bserkit.builtin.backbones", "return 227", "return 224"),
-        (logmel, "bserkit.frontend", "yield self.segments(", "yield from self.segments("),
-        (learning, "bserkit.training", "self.dropout(self.embedding(planes))", "self.embedding(planes)"),
-        (learning, "bserkit.finetune", "best, found = float", "found, best = [], float"),
-        (measuring, "bserkit.measuring", "_DELAY_STEP = 8192", "_DELAY_STEP = 4096"),
-        (measuring, "bserkit.likeness", "_OVERLAP = 64", "_OVERLAP = 65"),
-        (measuring, "bserkit.decoding", 'dtype="float32"', 'dtype="float64"'),
-        (extraction, "bserkit.extraction", '{"cpu": 64', '{"cpu": 32'),
-        (extraction, "bserkit.audio", "round(utterance.start", "int(utterance.start"),
+        (alexnet, "bserkit.plugins.builtin.networks", "planes.clamp(-3, 3)", "planes.clamp(-2, 2)"),
+        (alexnet, "bserkit.plugins.builtin.backbones", "return 227", "return 224"),
+        (logmel, "bserkit.features.frontends", "yield self.segments(", "yield from self.segments("),
+        (learning, "bserkit.features.training", "self.dropout(self.embedding(planes))", "self.embedding(planes)"),
+        (learning, "bserkit.features.finetuning", "best, found = float", "found, best = [], float"),
+        (measuring, "bserkit.corpora.audit.measuring", "_DELAY_STEP = 8192", "_DELAY_STEP = 4096"),
+        (measuring, "bserkit.corpora.audit.near_duplicates", "_OVERLAP = 64", "_OVERLAP = 65"),
+        (measuring, "bserkit.corpora.decoding", 'dtype="float32"', 'dtype="float64"'),
+        (extraction, "bserkit.features.extraction", '{"cpu": 64', '{"cpu": 32'),
+        (extraction, "bserkit.corpora.audio", "round(utterance.start", "int(utterance.start"),
     ],
 )
 def test_a_built_in_is_known_by_all_the_code_it_uses(edited, named, module, old, new):
@@ -522,17 +523,17 @@ def test_a_built_in_is_known_by_all_the_code_it_uses(edited, named, module, old,
 @pytest.mark.parametrize(
     ("named", "module", "old", "new"),
     [
-        (alexnet, "bserkit.builtin.networks", "# ", "# Said better: "),
-        (alexnet, "bserkit.builtin.backbones", "there is no weights file at", "no file is at"),
-        (alexnet, "bserkit.builtin.backbones", "of the initial values where", "of the values where"),
-        (logmel, "bserkit.builtin.frontends", "class Waveform(", "X = 1\n\nclass Waveform("),
-        (learning, "bserkit.training", "After every epoch", "After each epoch"),
-        (learning, "bserkit.training", "# A second process", "# Another process"),
-        (learning, "bserkit.training", "so freeze=conv leaves nothing", "and freeze=conv leaves nothing"),
-        (measuring, "bserkit.audit", "nothing was found that could fool", "nothing could fool"),
-        (measuring, "bserkit.audit", "_TOLD = 200", "_TOLD = 100"),
-        (extraction, "bserkit.audio", "it is silent throughout", "it is silent"),
-        (extraction, "bserkit.contracts", "made values that are not numbers", "made no numbers"),
+        (alexnet, "bserkit.plugins.builtin.networks", "# ", "# Said better: "),
+        (alexnet, "bserkit.plugins.builtin.backbones", "there is no weights file at", "no file is at"),
+        (alexnet, "bserkit.plugins.builtin.backbones", "of the initial values where", "of the values where"),
+        (logmel, "bserkit.plugins.builtin.frontends", "class Waveform(", "X = 1\n\nclass Waveform("),
+        (learning, "bserkit.features.training", "After every epoch", "After each epoch"),
+        (learning, "bserkit.features.training", "# A second process", "# Another process"),
+        (learning, "bserkit.features.training", "so freeze=conv leaves nothing", "and freeze=conv leaves nothing"),
+        (measuring, "bserkit.corpora.audit.audit", "nothing was found that could fool", "nothing could fool"),
+        (measuring, "bserkit.corpora.audit.audit", "_TOLD = 200", "_TOLD = 100"),
+        (extraction, "bserkit.corpora.audio", "it is silent throughout", "it is silent"),
+        (extraction, "bserkit.features.contracts", "made values that are not numbers", "made no numbers"),
     ],
 )
 def test_words_and_unused_code_change_no_key(edited, named, module, old, new):
@@ -542,8 +543,8 @@ def test_words_and_unused_code_change_no_key(edited, named, module, old, new):
 
 
 def test_looking_at_code_imports_nothing():
-    script = "import sys, bserkit.meaning as m; m.meaning('bserkit.training._learn')\n"
-    script += "from bserkit.builtin.backbones import AlexNet; m.code_of(AlexNet); print('torch' in sys.modules)"
+    script = "import sys, bserkit.identity.meaning as m; m.meaning('bserkit.features.training._learn')\n"
+    script += "from bserkit.plugins.builtin.backbones import AlexNet; m.code_of(AlexNet); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

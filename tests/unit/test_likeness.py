@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import butter, resample_poly, sosfilt
 
-from bserkit.likeness import Fingerprinting, fingerprint, likenesses
+from bserkit.corpora.audit.near_duplicates import Fingerprinting, fingerprint, likenesses
 
 RATE = 16000
 TIME = np.arange(2 * RATE) / RATE

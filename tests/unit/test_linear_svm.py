@@ -20,9 +20,9 @@ from bserkit import (
     speaker_groups,
     stratified_groups,
 )
-from bserkit.builtin.classifiers import LinearSvm, PcaSvm
-from bserkit.builtin.linear_svm import SEARCHED_COSTS, TOLERANCE, LinearSVM
 from bserkit.component import Spec, build
+from bserkit.plugins.builtin.classifiers import LinearSvm, PcaSvm
+from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, TOLERANCE, LinearSVM
 
 
 def data(items=60, size=40, classes=3, seed=0):
@@ -218,9 +218,9 @@ def test_a_search_whose_groups_leave_one_class_is_refused():
 def test_costs_that_take_too_many_steps_are_left_out(monkeypatch):
     X, y, speakers = data()
     assert LinearSVM("search").fit(X, y, speakers).notes_ == ()
-    monkeypatch.setattr("bserkit.builtin.linear_svm.SEARCH_STEPS", 200)
+    monkeypatch.setattr("bserkit.plugins.builtin.linear_svm.SEARCH_STEPS", 200)
     assert "were not compared" in LinearSVM("search").fit(X, y, speakers).notes_[0]
-    monkeypatch.setattr("bserkit.builtin.linear_svm.SEARCH_STEPS", 20)
+    monkeypatch.setattr("bserkit.plugins.builtin.linear_svm.SEARCH_STEPS", 20)
     with pytest.raises(ValueError, match="scale=standard"):
         LinearSVM("search").fit(X, y, speakers)
 

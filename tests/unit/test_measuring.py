@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from bserkit import Utterance, measuring
-from bserkit.measuring import Delay, measure
+from bserkit import Utterance
+from bserkit.corpora.audit import measuring
+from bserkit.corpora.audit.measuring import Delay, measure
 
 RATE = 16000
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-from bserkit.metrics import measure
+from bserkit.evaluation.metrics import measure
 
 
 def test_measures_of_a_small_confusion_by_hand():

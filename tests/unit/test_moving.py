@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from bserkit.tracking import find_run, read_artifact_text, tracked_run, ui_command
+from bserkit.tracking.runs import find_run, read_artifact_text, tracked_run, ui_command
 
 OTHER = "file:///elsewhere/mlruns/mine"
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bserkit.builtin import poolers
-from bserkit.builtin.poolers import (
+from bserkit.plugins.builtin import poolers
+from bserkit.plugins.builtin.poolers import (
     BlockAverage,
     BlockMax,
     GlobalAverage,

@@ -10,10 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from bserkit import BserkitError, UsageError, class_scores, fit_classifier
-from bserkit.builtin.classifiers import PartialLeastSquares, PcaSvm
-from bserkit.builtin.linear_svm import SEARCHED_COSTS, LinearSVM
-from bserkit.builtin.projections import PLS, PcaSVM, principal_directions
 from bserkit.component import Spec, build
+from bserkit.plugins.builtin.classifiers import PartialLeastSquares, PcaSvm
+from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM
+from bserkit.plugins.builtin.projections import PLS, PcaSVM, principal_directions
 
 MACHINES = [PLS(), PcaSVM()]
 

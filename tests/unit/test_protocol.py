@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import UsageError, Utterance, speaker_groups, stratified_groups
-from bserkit.builtin.corpora import Folders
-from bserkit.corpus import Corpus, Skipped
-from bserkit.plugins import load_plugins
-from bserkit.protocol import (
+from bserkit.corpora.protocols import (
     Fold,
     FoldsFile,
     Protocol,
@@ -20,7 +17,10 @@ from bserkit.protocol import (
     speaker_overlap,
     warnings_of,
 )
-from bserkit.protocol import split as split_corpus
+from bserkit.corpora.protocols import split as split_corpus
+from bserkit.corpora.reading import Corpus, Skipped
+from bserkit.plugins.builtin.corpora import Folders
+from bserkit.plugins.registry import load_plugins
 
 PLUGINS = load_plugins(outside=False)
 

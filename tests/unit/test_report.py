@@ -10,26 +10,26 @@ import pytest
 import soundfile
 import torch
 
-from bserkit.audio import content_digest, inspect_audio
-from bserkit.builtin.channels import LeftRight, MidSide
-from bserkit.builtin.corpora import Manifest
-from bserkit.builtin.frontends import LogMel
-from bserkit.comparison import TextTable
-from bserkit.corpus import Corpus, Utterance
-from bserkit.document import Cell, Picture, page
+from bserkit.corpora.audio import content_digest, inspect_audio
+from bserkit.corpora.checking import Checked
+from bserkit.corpora.reading import Corpus, Utterance
 from bserkit.errors import UsageError
-from bserkit.example import channel_example
-from bserkit.experiment import Checked
-from bserkit.extraction import Extraction
-from bserkit.frontend import Frontend
-from bserkit.metrics import measure
-from bserkit.plots import confusion_figure, interval_figure, svg
-from bserkit.plugins import load_plugins
-from bserkit.report import Network, gather
-from bserkit.statistics import Interval
+from bserkit.evaluation.comparison import TextTable
+from bserkit.evaluation.metrics import measure
+from bserkit.evaluation.statistics import Interval
+from bserkit.features.example import channel_example
+from bserkit.features.extraction import Extraction
+from bserkit.features.frontends import Frontend
+from bserkit.plugins.builtin.channels import LeftRight, MidSide
+from bserkit.plugins.builtin.corpora import Manifest
+from bserkit.plugins.builtin.frontends import LogMel
+from bserkit.plugins.registry import load_plugins
+from bserkit.reporting.figures import confusion_figure, interval_figure, svg
+from bserkit.reporting.page import Cell, Picture, page
+from bserkit.reporting.report import Network, gather
 from bserkit.store import FeatureStore
 from bserkit.text import csv_text
-from bserkit.tracking import KeptRun
+from bserkit.tracking.runs import KeptRun
 
 #: Of each utterance: speaker, what is true, what the fusion decided, what left decided.
 DECIDED = [

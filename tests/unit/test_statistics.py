@@ -10,8 +10,8 @@ from scipy.stats import binom, permutation_test
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from bserkit.metrics import overall_of
-from bserkit.statistics import (
+from bserkit.evaluation.metrics import overall_of
+from bserkit.evaluation.statistics import (
     chance,
     difference_intervals,
     holm,

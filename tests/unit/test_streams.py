@@ -8,7 +8,7 @@ import click
 import pytest
 
 from bserkit.cli import main
-from bserkit.tracking import tracked_run
+from bserkit.tracking.runs import tracked_run
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"? ?a?\n"), ("cp1252", b"\xb1 ?a?\n")])

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bserkit.audio import AudioFacts
 from bserkit.cli import main
-from bserkit.config import resolve
-from bserkit.corpus import Corpus, Utterance
+from bserkit.cli.options import given_settings
+from bserkit.corpora.audio import AudioFacts
+from bserkit.corpora.checking import Checked
+from bserkit.corpora.protocols import Fold
+from bserkit.corpora.reading import Corpus, Utterance
 from bserkit.errors import BserkitError, UsageError
-from bserkit.experiment import Checked
-from bserkit.meaning import Code
-from bserkit.options import given_settings
-from bserkit.plugins import load_plugins
-from bserkit.protocol import Fold
-from bserkit.run import Prepared
-from bserkit.sweep import Failed, _identity, combinations
+from bserkit.experiments.run import Prepared
+from bserkit.experiments.settings import resolve
+from bserkit.experiments.sweep import Failed, _identity, combinations
+from bserkit.identity.meaning import Code
+from bserkit.plugins.registry import load_plugins
 
 PLUGINS = load_plugins(outside=False)
 FAST = {"backbone": "alexnet:weights=random"}
@@ -197,7 +197,7 @@ def test_what_was_done_before_is_known_by_all_that_its_numbers_depend_on(monkeyp
     monkeypatch.setattr("bserkit.component.code_of", lambda component: Code("changed", {}))
     others["code"] = digest()
     monkeypatch.undo()
-    monkeypatch.setattr("bserkit.run.version", lambda library: "changed")
+    monkeypatch.setattr("bserkit.experiments.run.version", lambda library: "changed")
     others["versions"] = digest()
     monkeypatch.undo()
     assert digest() == digest()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bserkit import UsageError
-from bserkit.table_file import read_cells, read_table
+from bserkit.corpora.table_file import read_cells, read_table
 
 NEEDED = ("path", "label")
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from bserkit.tables import Outcome, confusions, page, result_row
+from bserkit.reporting.paper_tables import Outcome, confusions, page, result_row
 from bserkit.text import csv_text
-from bserkit.tracking import KeptRun
+from bserkit.tracking.runs import KeptRun
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 PARTS = (*TRANSFORMS, "lr", "ms", "fusion")

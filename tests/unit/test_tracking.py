@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from bserkit.errors import BserkitError, UsageError
-from bserkit.tracking import IDENTITY_TAG, find_run, tracked_run, tracked_sweep
+from bserkit.tracking.runs import IDENTITY_TAG, find_run, tracked_run, tracked_sweep
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import soundfile
 import torch
 
 from bserkit import Backbone, BserkitError, Frontend, Segments, UsageError, Utterance
-from bserkit.audio import content_digest
-from bserkit.builtin.channels import LeftRight, MidSide, Mono
-from bserkit.builtin.frontends import LogMel, Waveform
-from bserkit.builtin.opensmile import OpenSmile
-from bserkit.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
-from bserkit.config import read_config, resolve
-from bserkit.extraction import Extraction, extract, pending
-from bserkit.plugins import load_plugins
+from bserkit.corpora.audio import content_digest
+from bserkit.experiments.settings import read_config, resolve
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
+from bserkit.plugins.builtin.frontends import LogMel, Waveform
+from bserkit.plugins.builtin.opensmile import OpenSmile
+from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
+from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 

@@ -1,0 +1,61 @@
+"""Shell completion of component names and their parameters."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+
+from bserkit.errors import BserkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import click
+
+    from bserkit.plugins.registry import Plugins
+
+
+def complete_component(
+    kind: str, load: Callable[[dict[str, Any]], Plugins]
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes a component's name, and after its colon the names of its parameters."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        try:
+            found = load(ctx.params).of_kind(kind)
+        except BserkitError:
+            return []
+        before, comma, last = typed.rpartition(",") if ":" not in typed else ("", "", typed)
+        name, colon, _ = last.partition(":")
+        if not colon:
+            return [f"{before}{comma}{one}" for one in found if one.startswith(name)]
+        if name not in found:
+            return []
+        stem = typed[: max(typed.rfind(":"), typed.rfind(",")) + 1]
+        fields = (f"{stem}{field}=" for field in found[name][0].component.model_fields)
+        return [field for field in fields if field.startswith(typed)]
+
+    return complete
+
+
+@add_completion_class
+class _Bash(BashComplete):
+    """Bash takes a colon and an equals sign for words of their own, and replaces only what stands after them."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        words, current = split_arg_string(os.environ["COMP_WORDS"]), int(os.environ["COMP_CWORD"])
+        joined: list[str] = []
+        for word in words[: current + 1]:
+            if joined and (word in {":", "="} or joined[-1].endswith((":", "="))):
+                joined[-1] += word
+            else:
+                joined.append(word)
+        incomplete = joined.pop() if current < len(words) else ""
+        last = words[current] if current < len(words) else ""
+        self.kept = len(incomplete) - len("" if last in {":", "="} else last)
+        return joined[1:], incomplete
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        return f"{item.type},{item.value[self.kept :]}"

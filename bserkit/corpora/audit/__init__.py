@@ -1,0 +1,1 @@
+"""The audit: what in a corpus could fool the numbers."""

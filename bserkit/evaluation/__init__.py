@@ -1,0 +1,1 @@
+"""Evaluation: cross-validation, metrics, statistics over speakers, the schema of results, comparisons."""

@@ -1,0 +1,157 @@
+"""Cross-validation: in each fold a fuser learns from the training items and scores the test items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bserkit.errors import BserkitError
+from bserkit.evaluation.metrics import Measures, measure
+from bserkit.evaluation.statistics import Interval, speaker_confusions, speaker_intervals
+from bserkit.features.channels import FUSION
+from bserkit.features.contracts import asked, class_scores_of
+from bserkit.learning.classifiers import ClassifierError
+from bserkit.learning.fusion import OracleFusion, Trial
+from bserkit.learning.views import Views
+
+if TYPE_CHECKING:
+    from bserkit.corpora.protocols import Fold
+    from bserkit.learning.classifiers import Classifier
+    from bserkit.learning.fusion import Fuser
+    from bserkit.progress import Reporter
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What was learned in one fold: see ``FittedFuser``."""
+
+    fold: Fold
+    weights: Mapping[str, float]
+    trials: Sequence[Trial]
+    notes: Sequence[str]
+    choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of every evaluated item, each made by a model that never saw its speaker.
+
+    Attributes:
+        items: indices of the evaluated utterances; all arrays below follow them.
+        labels: ``(item,)`` what is true.
+        speakers: ``(item,)`` who speaks.
+        fold_of: ``(item,)`` which fold evaluated it.
+        scores: ``(item, class)`` by part: each channel, each transform and, last, the fusion.
+        outcomes: one a fold.
+        oracle: fusion tuned on the evaluated items themselves, if asked for; never the result.
+    """
+
+    classes: tuple[str, ...]
+    items: np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    fold_of: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    outcomes: Sequence[FoldOutcome]
+    oracle: OracleFusion | None
+
+    def decisions(self, part: str = FUSION) -> np.ndarray:
+        """Return the ``(item,)`` decided classes of a part."""
+        return np.asarray(self.classes)[self.scores[part].argmax(axis=1)]
+
+    def measures(self, part: str = FUSION, fold: int | None = None) -> Measures:
+        """Measure a part over all evaluated items, or those of one fold."""
+        chosen = np.ones(len(self.items), dtype=bool) if fold is None else self.fold_of == fold
+        return measure(self.labels[chosen], self.decisions(part)[chosen], self.classes)
+
+    def intervals(self, part: str = FUSION) -> dict[str, Interval]:
+        """Return accuracy, UAR and macro F1 of a part with their 95% intervals over speakers."""
+        _, confusions = speaker_confusions(self.speakers, self.labels, self.decisions(part), self.classes)
+        return speaker_intervals(confusions)
+
+    def oracle_measures(self, part: str = FUSION) -> Measures | None:
+        """Measure the oracle fusion, or a transform as it is fused in it, if there is one."""
+        if self.oracle is None:
+            return None
+        scores = self.oracle.scores if part == FUSION else self.oracle.parts[part]
+        return measure(self.labels, np.asarray(self.classes)[scores.argmax(axis=1)], self.classes)
+
+    def notes(self) -> list[str]:
+        """Return each note once, with the folds that it is about."""
+        folds_of: dict[str, list[str]] = {}
+        for outcome in self.outcomes:
+            for note in outcome.notes:
+                folds_of.setdefault(note, []).append(outcome.fold.name)
+        every = len(self.outcomes)
+        return [
+            f"{note} ({'all folds' if len(names) == every else ', '.join(names)})" for note, names in folds_of.items()
+        ]
+
+
+def evaluate(
+    views: Views | Callable[[int], Views],
+    folds: Sequence[Fold],
+    fuser: Fuser,
+    classifier: Classifier,
+    reporter: Reporter,
+) -> Evaluation:
+    """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given.
+
+    Args:
+        views: of all items; where networks are fine-tuned in each fold, what gives them by the fold's number.
+    """
+    if isinstance(views, Views):
+        of_all = views
+        return evaluate(lambda _: of_all, folds, fuser, classifier, reporter)
+    parts: dict[str, list[np.ndarray]] = {}
+    outcomes = []
+    with reporter.stage("Learning and evaluating", len(folds), "folds") as advance:
+        for index, fold in enumerate(folds):
+            seen = views(index)
+            with _told(fold, fuser, classifier):
+                training = seen.take(fold.train)
+                fitted = fuser.fit(training, classifier.make)
+                test = seen.take(fold.test).without_labels()
+                # Last, so that no part can stand for the decision.
+                scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
+            shape = len(fold.test), len(seen.classes)
+            for part, scores in scored.items():
+                where = f"{part} in fold {fold.name}"
+                parts.setdefault(part, []).append(class_scores_of(fuser, scores, shape, where))
+            notes = [*fitted.notes, *_flat_channels(training)]
+            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, notes, fitted.choices))
+            advance(1)
+    order = np.argsort(np.concatenate([fold.test for fold in folds]), kind="stable")
+    items = np.concatenate([fold.test for fold in folds])[order]
+    fold_of = np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds])[order]
+    every = {part: np.concatenate(pieces)[order] for part, pieces in parts.items()}
+    # Only features differ from fold to fold.
+    labels = seen.labels[items]
+    by_channel = {channel: every[channel].copy() for channel in seen.features if channel in every}
+    with asked(fuser, "the oracle's decision"):
+        oracle = fuser.oracle(by_channel, dict(seen.transforms), labels.copy(), seen.classes)
+    return Evaluation(seen.classes, items, labels, seen.speakers[items], fold_of, every, outcomes, oracle)
+
+
+def _flat_channels(training: Views) -> list[str]:
+    flat = [channel for channel, values in training.features.items() if (values == values[:1]).all()]
+    told = f"nothing can be learned from {', '.join(flat)}: the features of all training items are equal"
+    return [told] if flat else []
+
+
+@contextmanager
+def _told(fold: Fold, fuser: Fuser, classifier: Classifier) -> Iterator[None]:
+    """Say of a failure which component it is of, and in which fold."""
+    try:
+        yield
+    except ClassifierError as error:
+        raise BserkitError(f"classifier {classifier.name}, fold {fold.name}: {error}") from error
+    except BserkitError as error:
+        raise BserkitError(f"fusion {fuser.name}, fold {fold.name}: {error}") from error
+    except Exception as error:
+        said = f"fusion {fuser.name}, fold {fold.name}: {type(error).__name__}: {error}"
+        raise BserkitError(f"{said}\nThe same command with -v before it shows where: bserkit -v ...") from error

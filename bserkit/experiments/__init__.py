@@ -1,0 +1,1 @@
+"""Experiments: settings, a run, a sweep, an export of features."""

@@ -1,0 +1,107 @@
+"""Export: features with their metadata in one Parquet file, which pandas, polars and DuckDB read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bserkit.errors import BserkitError, UsageError
+from bserkit.features.contracts import pooled
+from bserkit.features.extraction import from_features
+from bserkit.progress import Unstaged
+
+if TYPE_CHECKING:
+    from bserkit.corpora.checking import Checked
+    from bserkit.experiments.settings import Settings
+    from bserkit.features.pooling import Pooler
+    from bserkit.progress import Reporter
+    from bserkit.store import FeatureStore
+
+#: Utterances that are held in memory at once.
+_ROW_GROUP = 64
+
+
+def export(
+    out: Path, settings: Settings, checked: Checked, pooler: Pooler | None, store: FeatureStore, reporter: Reporter
+) -> int:
+    """Write one row a segment and channel, or one an utterance and channel where a pooler is given; return the rows.
+
+    Columns: utterance, label, speaker, session, split, channel, segment, start and end (seconds from the utterance's
+    start; the whole of it where pooled), feature (a list of fixed length). The recipe stands in the file's metadata
+    under ``bserkit``. The file appears when it is whole.
+
+    Raises:
+        BserkitError: the file cannot be written, or features do not stay in the store.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    recipes = settings.extraction.recipes()
+    described = {channel: recipe | {"pooler": pooler.spec if pooler else None} for channel, recipe in recipes.items()}
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    utterances, items = checked.corpus.utterances, checked.corpus.items
+    rows, writer = 0, None
+    try:
+        with reporter.stage("Writing", len(utterances), "utterances") as advance:
+            for start in range(0, len(utterances), _ROW_GROUP):
+                columns: dict[str, list[Any]] = {
+                    name: [] for name in ("utterance", "label", "speaker", "session", "split")
+                }
+                columns |= {name: [] for name in ("channel", "segment", "start", "end")}
+                blocks = []
+                group = range(start, min(start + _ROW_GROUP, len(utterances)))
+                kept = from_features(
+                    utterances[start : group.stop],
+                    checked.digests[start : group.stop],
+                    settings.extraction,
+                    store,
+                    lambda _, __, features, times: (features.astype(np.float32, copy=False), times),
+                    Unstaged(reporter),
+                )
+                for index, of_channels in zip(group, kept, strict=True):
+                    for channel, (features, times) in zip(recipes, of_channels, strict=True):
+                        if pooler:
+                            features = pooled(pooler, features, f"channel {channel} of {items[index]}")[np.newaxis]
+                            times = np.array([[0.0, checked.facts[index].seconds]])
+                        utterance, count = utterances[index], len(features)
+                        for name in ("label", "speaker", "session", "split"):
+                            columns[name] += [getattr(utterance, name)] * count
+                        columns["utterance"] += [items[index]] * count
+                        columns["channel"] += [channel] * count
+                        columns["segment"] += range(count)
+                        columns["start"] += times[:, 0].tolist()
+                        columns["end"] += times[:, 1].tolist()
+                        blocks.append(np.asarray(features, dtype=np.float32))
+                together = np.concatenate(blocks)
+                feature = pa.FixedSizeListArray.from_arrays(pa.array(together.ravel()), together.shape[1])
+                table = pa.table({**columns, "feature": feature})
+                if writer is None:
+                    schema = table.schema.with_metadata({"bserkit": json.dumps(described)})
+                    writer = pq.ParquetWriter(partial, schema, compression="zstd")
+                writer.write_table(table.cast(writer.schema))
+                rows += len(together)
+                advance(len(group))
+        if writer:
+            writer.close()
+        partial.replace(out)
+    except OSError as error:
+        raise BserkitError(f"{out} cannot be written: {error.strerror or error}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return rows
+
+
+def check_writable(out: Path) -> None:
+    """Find out before any work whether a file can be written.
+
+    Raises:
+        UsageError: it cannot; the message says why.
+    """
+    if not out.parent.is_dir():
+        raise UsageError(f"{out} cannot be written: there is no folder {out.parent}.")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UsageError(f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder is read-only'}.")

@@ -1,0 +1,270 @@
+"""One run, from data to a tracked result: every stage in order."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from bserkit.cli.console import ConsoleReporter, show_findings
+from bserkit.corpora.audit.audit import Audit, audit, markdown
+from bserkit.corpora.checking import check_corpus
+from bserkit.corpora.protocols import cautions, split
+from bserkit.corpora.reading import CorpusReader, read_corpus
+from bserkit.errors import UsageError
+from bserkit.evaluation.cross_validation import evaluate
+from bserkit.evaluation.results import (
+    confusion_rows,
+    fold_metrics,
+    fold_rows,
+    folds_text,
+    overall_metrics,
+    prediction_rows,
+    result_rows,
+    search_curves,
+    search_rows,
+)
+from bserkit.experiments.networks import planned_networks
+from bserkit.experiments.settings import DEMO_CORPUS
+from bserkit.features.channels import FUSION
+from bserkit.features.example import channel_example
+from bserkit.features.extraction import extract, pending
+from bserkit.features.finetuning import FromRun
+from bserkit.learning.pooled import pool_by_channel, pool_features
+from bserkit.progress import Silent, Unstaged
+from bserkit.text import csv_text
+from bserkit.tracking.runs import TrackedRun, find_run, tracked_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from bserkit.corpora.checking import Checked
+    from bserkit.corpora.protocols import Fold
+    from bserkit.corpora.reading import Corpus
+    from bserkit.evaluation.cross_validation import Evaluation
+    from bserkit.experiments.settings import Settings
+    from bserkit.features.extraction import Extraction
+    from bserkit.learning.views import Views
+    from bserkit.plugins.registry import Plugins
+    from bserkit.progress import Reporter
+    from bserkit.store import FeatureStore
+
+    #: What makes the features of all items, or of each fold by its number, in the run that it is given.
+    Features: TypeAlias = Callable[[TrackedRun], Views | Callable[[int], Views]]
+
+#: Libraries whose versions can move a number.
+_LIBRARIES = ("bserkit", "torch", "torchaudio", "torchvision", "scikit-learn", "numpy", "soundfile", "mlflow")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to, and where it is kept.
+
+    Attributes:
+        cautions: what a reader of the numbers must know of the split, as the run's tags.
+    """
+
+    evaluation: Evaluation
+    run_id: str
+    experiment_id: str
+    cautions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus that was checked, audited and split.
+
+    Attributes:
+        cautions: what a reader of the numbers must know of the split, as a run's tags.
+    """
+
+    checked: Checked
+    folds: Sequence[Fold]
+    audit: Audit
+    cautions: Mapping[str, str]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The usable utterances."""
+        return self.checked.corpus
+
+
+def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> RunResult:
+    """Do one run.
+
+    Raises:
+        UsageError: what was asked for does not fit the data.
+        BserkitError: something that the run needs cannot be had.
+    """
+    settings = with_data(settings, plugins, store, reporter)
+    # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
+    settings.extraction.recipes()
+    settings.protocol.digest()
+    prepared = prepare(settings, store, reporter)
+    settings = with_whole_id(settings)
+    features = planned_features(settings, prepared, store, reporter)
+    show_findings(reporter.console, settings, prepared)
+    name = settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
+    with tracked_run(settings.experiment, name, parameters(settings), tags(settings, plugins, prepared)) as tracked:
+        evaluation = evaluate_and_log(tracked, settings, prepared, features, store, reporter)
+        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, prepared.cautions)
+
+
+def evaluate_and_log(
+    tracked: TrackedRun,
+    settings: Settings,
+    prepared: Prepared,
+    features: Features,
+    store: FeatureStore,
+    reporter: Reporter,
+) -> Evaluation:
+    """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
+    tracked.log_text("config.toml", settings.to_toml())
+    tracked.tag("command", settings.command())
+    log_corpus(tracked, prepared)
+    evaluation = evaluate(features(tracked), prepared.folds, settings.fusion, settings.classifier, reporter)
+    _log_results(tracked, evaluation, prepared.corpus)
+    _log_example(tracked, settings.extraction, prepared.checked, store)
+    return evaluation
+
+
+def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Reporter) -> Settings:
+    """Return the settings with the demonstration corpus where no data is named, saying that it is one.
+
+    Raises:
+        UsageError: no data is named, but how to read some.
+    """
+    if settings.data:
+        return settings
+    if settings.corpus and settings.corpus.name != DEMO_CORPUS:
+        raise UsageError(
+            f"--corpus {settings.corpus.spec} says how to read DATA, but no DATA is named. Name it, such as bserkit "
+            f"run PATH --corpus {settings.corpus.spec}, or leave --corpus out for the demonstration corpus."
+        )
+    from bserkit.corpora.demo import demo_corpus
+
+    reporter.say(
+        "No DATA was named: this is a demonstration on a small synthetic corpus"
+        + (", with an untrained network" if "random" in settings.extraction.backbone.spec else "")
+        + ". Its numbers say nothing about speech."
+    )
+    return replace(
+        settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, DEMO_CORPUS), found_reader=False
+    )
+
+
+def with_whole_id(settings: Settings) -> Settings:
+    """Name a run whose networks are used again by its id, which stays true when other runs take its name."""
+    if not isinstance(settings.finetune, FromRun):
+        return settings
+    return replace(settings, finetune=FromRun(run=find_run(settings.finetune.run, settings.experiment).run_id))
+
+
+def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prepared:
+    """Read and check the corpus, split it, and look for what could fool the numbers."""
+    assert settings.data is not None  # noqa: S101
+    assert settings.corpus is not None  # noqa: S101
+    corpus = read_corpus(settings.data, settings.corpus)
+    checked = check_corpus(
+        corpus, settings.extraction.needs_stereo, settings.mono, settings.microphones, store, reporter
+    )
+    folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
+    looked = list(zip(checked.digests, checked.facts, strict=True))
+    audited = audit(checked.corpus, looked, store, reporter, settings.extraction.needs_stereo)
+    return Prepared(checked, folds, audited, cautions(checked.corpus, folds))
+
+
+def planned_features(settings: Settings, prepared: Prepared, store: FeatureStore, reporter: Reporter) -> Features:
+    """Find out whether the features can be made, and return what makes them, in the run that it is given."""
+    checked, folds, extraction = prepared.checked, prepared.folds, settings.extraction
+    utterances = checked.corpus.utterances
+    if settings.finetune is None:
+        work = pending(utterances, checked.digests, extraction, store)
+
+        def frozen(_: TrackedRun) -> Views:
+            extract(work, store, reporter)
+            return pool_features(checked, extraction, settings.pooler, store, reporter)
+
+        return frozen
+
+    networks = planned_networks(settings.finetune, settings.experiment, extraction, checked, folds, store, reporter)
+
+    def tuned(tracked: TrackedRun) -> Callable[[int], Views]:
+        made = networks(tracked)
+        with reporter.stage("Extracting features", len(made), "networks") as advance:
+            for network in made:
+                extract(pending(utterances, checked.digests, network, store), store, Silent())
+                advance(1)
+        each = len(made) // len(folds)
+        return lambda fold: pool_by_channel(
+            checked, made[fold * each : (fold + 1) * each], settings.pooler, store, Unstaged(reporter)
+        )
+
+    return tuned
+
+
+def parameters(settings: Settings) -> dict[str, str]:
+    """Return a run's parameters under the names that MLflow shows, the digests of its weights and folds among them."""
+    found = settings.flat() | {"backbone.weights_digest": settings.extraction.backbone.weights_digest()}
+    folds_digest = settings.protocol.digest()
+    return found | {"protocol.digest": folds_digest} if folds_digest else found
+
+
+def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, str]:
+    """Return a run's tags: versions, the machine, where each component came from, what a reader must know."""
+    videos = ("av",) if find_spec("av") else ()
+    found = {f"version.{name}": version(name) for name in (*_LIBRARIES, *videos)}
+    found |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for component in settings.components():
+        source = plugins.source_of(component)
+        found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
+    if prepared.checked.notes:
+        found["notes"] = "; ".join(prepared.checked.notes)
+    return {**found, **prepared.cautions}
+
+
+def log_corpus(tracked: TrackedRun, prepared: Prepared) -> None:
+    """Log the corpus by its content, what was left out of it, what could fool the numbers, and the folds."""
+    audited = prepared.audit
+    corpus, fingerprint = prepared.corpus, prepared.corpus.fingerprint(prepared.checked.digests)
+    tracked.log_dataset(corpus.reader.name, fingerprint, str(corpus.root))
+    tracked.tag("corpus.fingerprint", fingerprint)
+    tracked.log_text("folds.csv", folds_text(corpus, prepared.folds))
+    tracked.log_text("folds_summary.csv", csv_text(fold_rows(corpus, prepared.folds)))
+    tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)} | audited.metrics())
+    tracked.log_text("audit.md", markdown(audited))
+    if corpus.skipped:
+        tracked.log_text(
+            "skipped.csv", csv_text([{"utterance": one.item, "reason": one.reason} for one in corpus.skipped])
+        )
+
+
+def _log_results(tracked: TrackedRun, evaluation: Evaluation, corpus: Corpus) -> None:
+    from bserkit.reporting.figures import confusion_figure, fusion_search_figure
+
+    tracked.log_metrics(overall_metrics(evaluation))
+    for fold in range(len(evaluation.outcomes)):
+        tracked.log_metrics(fold_metrics(evaluation, fold), step=fold)
+    tracked.log_text("results.csv", csv_text(result_rows(evaluation)))
+    tracked.log_text("predictions.csv", csv_text(prediction_rows(evaluation, corpus)))
+    tracked.log_text("confusion.csv", csv_text(confusion_rows(evaluation)))
+    tracked.log_figure("confusion.png", confusion_figure({FUSION: evaluation.measures()}))
+    if others := [part for part in evaluation.scores if part != FUSION]:
+        tracked.log_figure("confusion_parts.png", confusion_figure({one: evaluation.measures(one) for one in others}))
+    if rows := search_rows(evaluation):
+        tracked.log_text("fusion_search.csv", csv_text(rows))
+    if curves := search_curves(rows):
+        tracked.log_figure("fusion_search.png", fusion_search_figure(curves, "score"))
+    if notes := evaluation.notes():
+        tracked.tag("fusion.notes", "; ".join(notes))
+
+
+def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked, store: FeatureStore) -> None:
+    from bserkit.reporting.figures import channels_figure
+
+    if example := channel_example(extraction, checked, store):
+        tracked.log_figure("channels.png", channels_figure(example))
+        tracked.log_text("channels.csv", csv_text(example.rows()))

@@ -1,0 +1,1 @@
+"""Learning: classifiers on pooled features, and the fusion of channels."""

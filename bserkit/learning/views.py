@@ -1,0 +1,66 @@
+"""Views: the same items seen through several channels, one vector each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Views:
+    """The same items seen through several channels.
+
+    Attributes:
+        features: ``(item, feature)`` by channel.
+        transforms: the channel transform that each channel came from, in the channels' order.
+        classes: every class of the corpus, in the order of the columns of all scores.
+        labels: ``(item,)`` class names; empty where items are to be scored, so that no fuser can read them.
+        speakers: ``(item,)`` speaker names, empty where nobody knows.
+        sessions: ``(item,)`` names of recording sessions, empty where the corpus has none.
+    """
+
+    features: Mapping[str, np.ndarray]
+    transforms: Mapping[str, str]
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    speakers: np.ndarray
+    sessions: np.ndarray = field(default_factory=lambda: np.array([], dtype=str))
+
+    def __post_init__(self) -> None:
+        """Fill in sessions where none are given."""
+        if len(self.sessions) != len(self.speakers):
+            object.__setattr__(self, "sessions", np.full(len(self.speakers), ""))
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.speakers)
+
+    def take(self, rows: np.ndarray) -> Views:
+        """Return the views of some of the items, by index; nothing in them can be written to."""
+        features = {channel: _lent(values[rows]) for channel, values in self.features.items()}
+        labels = _lent(self.labels[rows] if len(self.labels) else self.labels)
+        speakers, sessions = _lent(self.speakers[rows]), _lent(self.sessions[rows])
+        transforms = dict(self.transforms)
+        return replace(
+            self, features=features, transforms=transforms, labels=labels, speakers=speakers, sessions=sessions
+        )
+
+    def without_labels(self) -> Views:
+        """Return the views as they are handed over for scoring."""
+        return replace(self, labels=self.labels[:0])
+
+    def channels_of(self) -> dict[str, list[str]]:
+        """Return the channels of each transform."""
+        grouped: dict[str, list[str]] = {}
+        for channel in self.features:
+            grouped.setdefault(self.transforms[channel], []).append(channel)
+        return grouped
+
+
+def _lent(values: np.ndarray) -> np.ndarray:
+    """Return the same values, which the holder of what is returned cannot write to."""
+    lent = values.view()
+    lent.flags.writeable = False
+    return lent

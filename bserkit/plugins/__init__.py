@@ -1,0 +1,1 @@
+"""Plugins: hook specifications, the registry, the built-in components."""

@@ -1,0 +1,285 @@
+"""Plugins: finding components, keeping a broken plugin from breaking anything else, and naming where each came from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import pluggy
+
+from bserkit.component import Component, Spec, build, is_name, parse_specs
+from bserkit.corpora.protocols import PROTOCOLS, Protocol
+from bserkit.corpora.reading import CorpusReader
+from bserkit.errors import UsageError, nearest
+from bserkit.features.backbones import Backbone
+from bserkit.features.channels import ChannelTransform
+from bserkit.features.finetuning import FINETUNES, Sgd
+from bserkit.features.frontends import Frontend
+from bserkit.features.pooling import Pooler
+from bserkit.identity.meaning import code_of
+from bserkit.identity.modules import PROJECT, forget
+from bserkit.learning.classifiers import Classifier
+from bserkit.learning.fusion import Fuser
+from bserkit.plugins import hooks
+from bserkit.plugins.builtin import BUILTIN_MODULES
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+#: The contract behind each hook.
+CONTRACTS: Mapping[str, type[Component]] = {
+    "bserkit_corpora": CorpusReader,
+    "bserkit_channels": ChannelTransform,
+    "bserkit_frontends": Frontend,
+    "bserkit_backbones": Backbone,
+    "bserkit_poolers": Pooler,
+    "bserkit_classifiers": Classifier,
+    "bserkit_fusers": Fuser,
+}
+#: Every kind of component, in the data's order.
+KINDS: tuple[str, ...] = (*(contract.kind for contract in CONTRACTS.values()), Sgd.kind, Protocol.kind)
+
+_Component = TypeVar("_Component", bound=Component)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where components came from.
+
+    Attributes:
+        name: ``built-in``, a distribution's entry point or a file's name.
+        location: what a user would open or uninstall.
+        version: a distribution's version, or the first digits of the file's SHA-256.
+    """
+
+    name: str
+    location: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin, or one hook of it, that could not be used, and why."""
+
+    source: Source
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A component class and the plugin that it came from."""
+
+    component: type[Component]
+    source: Source
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """Every component that was found, every source it was looked for in, and every failure on the way."""
+
+    registered: tuple[Registered, ...]
+    sources: tuple[Source, ...]
+    failures: tuple[Failure, ...]
+
+    def of_kind(self, kind: str) -> dict[str, list[Registered]]:
+        """Return what is registered of a kind, by name; several under one name are a conflict."""
+        found: dict[str, list[Registered]] = {}
+        for one in self.registered:
+            if one.component.kind == kind:
+                found.setdefault(one.component.name, []).append(one)
+        return dict(sorted(found.items()))
+
+    def find(self, kind: str, name: str) -> Registered:
+        """Return the one component of this kind and name.
+
+        Raises:
+            UsageError: there is none, or two plugins claim the name.
+        """
+        known = self.of_kind(kind)
+        if name not in known:
+            failed = "; ".join(f"{failure.source.name}: {failure.reason}" for failure in self.failures)
+            raise UsageError(
+                f"There is no {kind} named {name!r}{nearest(name, known)}. Known: {', '.join(known)}."
+                + (f" Plugins that failed to load: {failed}." if failed else "")
+            )
+        if len(known[name]) > 1:
+            places = " and ".join(f"{one.source.name} ({one.source.location})" for one in known[name])
+            raise UsageError(
+                f"The {kind} {name!r} is claimed by {places}. Rename one, remove one, or leave outside plugins out "
+                "with --no-plugins."
+            )
+        return known[name][0]
+
+    def make(self, contract: type[_Component], spec: Spec | str) -> _Component:
+        """Make a component of the contract's kind from its spelling.
+
+        Raises:
+            UsageError: the name or a parameter is not known, or does not fit.
+        """
+        if isinstance(spec, str):
+            specs = parse_specs(spec)
+            if len(specs) > 1:
+                raise UsageError(f"One {contract.kind} was expected, but {spec!r} names {len(specs)}.")
+            spec = specs[0]
+        found = self.find(contract.kind, spec.name)
+        if found.source.name != "built-in":
+            # Its identity is the code that was loaded, whatever becomes of the files later.
+            code_of(found.component)
+        return cast("_Component", build(found.component, spec))
+
+    def source_of(self, component: Component) -> Source:
+        """Return the plugin that a component came from."""
+        return self.find(component.kind, component.name).source
+
+
+def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
+    """Load built-ins, then entry points, then the files of the named folders, by name.
+
+    Args:
+        folders: folders of single-file plugins; every ``.py`` file whose name does not begin with ``_`` is loaded.
+        outside: false leaves out everything but the built-ins.
+
+    Raises:
+        UsageError: a named folder does not exist.
+    """
+    loader = _Loader()
+    version = importlib.metadata.version("bserkit")
+    for module in BUILTIN_MODULES:
+        loader.add(module, Source("built-in", module.__name__, version))
+    loader.registered += [
+        Registered(component, Source("built-in", component.__module__, version))
+        for component in (*FINETUNES, *PROTOCOLS)
+    ]
+    if outside:
+        for entry in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda entry: entry.name):
+            distribution = entry.dist.name if entry.dist else "unknown distribution"
+            source = Source(
+                entry.name, f"{distribution}, {entry.value}", entry.dist.version if entry.dist else "unknown"
+            )
+            loader.load(source, entry.load)
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(
+                    f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files."
+                )
+            paths = sorted(folder.glob("[!_.]*.py"))
+            if any(_module_name(path) in sys.modules for path in paths):
+                # What an earlier loading of these files imported beside them is read anew, as they are.
+                forget(folder)
+            for path in paths:
+                loader.load_file(path)
+    return Plugins(tuple(loader.registered), tuple(loader.sources), tuple(loader.failures))
+
+
+class _Loader:
+    """Registers plugins with pluggy one at a time, each on its own risk."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(PROJECT)
+        self.manager.add_hookspecs(hooks)
+        self.registered: list[Registered] = []
+        self.sources: list[Source] = []
+        self.failures: list[Failure] = []
+
+    def load(self, source: Source, import_plugin: Callable[[], ModuleType]) -> None:
+        try:
+            plugin = import_plugin()
+        except KeyboardInterrupt:
+            raise
+        # A plugin may fail in any way at all, a call of sys.exit included; none of them may stop a run.
+        except BaseException as error:
+            self.failures.append(Failure(source, f"{type(error).__name__}: {error}"))
+            return
+        self.add(plugin, source)
+
+    def load_file(self, path: Path) -> None:
+        try:
+            version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            self.failures.append(
+                Failure(Source(path.stem, str(path), "unknown"), f"it cannot be read: {error.strerror}")
+            )
+            return
+        self.load(Source(path.stem, str(path.resolve()), version), lambda: _import_file(path))
+
+    def add(self, plugin: ModuleType, source: Source) -> None:
+        unmarked = [
+            name
+            for name, _ in inspect.getmembers(plugin, inspect.isfunction)
+            if name in CONTRACTS and self.manager.parse_hookimpl_opts(plugin, name) is None
+        ]
+        for name in unmarked:
+            self.failures.append(Failure(source, f"{name} is not marked with @hookimpl"))
+        try:
+            self.manager.register(plugin)
+            self.manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            hint = next((nearest(word.strip("'"), CONTRACTS) for word in str(error).split() if "bserkit_" in word), "")
+            self.failures.append(Failure(source, f"{' '.join(str(error).split())}{hint}"))
+            return
+        self.sources.append(source)
+        for name, contract in CONTRACTS.items():
+            for implementation in getattr(self.manager.hook, name).get_hookimpls():
+                if implementation.plugin is plugin:
+                    self._collect(name, contract, implementation.function, source)
+
+    def _collect(
+        self, hook: str, contract: type[Component], function: Callable[[], Iterable[object]], source: Source
+    ) -> None:
+        try:
+            components = list(function())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.failures.append(Failure(source, f"{hook}: {type(error).__name__}: {error}"))
+            return
+        for component in components:
+            if problem := _problem(component, contract):
+                self.failures.append(Failure(source, f"{hook}: {problem}"))
+            else:
+                self.registered.append(Registered(cast("type[Component]", component), source))
+
+
+def _problem(component: object, contract: type[Component]) -> str:
+    if not (isinstance(component, type) and issubclass(component, contract)):
+        return f"{component!r} is not a {contract.__name__} class"
+    if missing := sorted(getattr(component, "__abstractmethods__", ())):
+        return f"{component.__name__} does not implement {', '.join(missing)}"
+    if not isinstance(name := getattr(component, "name", None), str):
+        return f"{component.__name__} has no name; set a class variable such as name = 'block-max'"
+    if not is_name(name):
+        return f"{component.__name__} has a name that cannot be typed, {name!r}; use small letters, digits and hyphens"
+    if issubclass(component, ChannelTransform):
+        outputs = getattr(component, "outputs", ())
+        if not outputs or not all(map(is_name, outputs)):
+            return f"{component.__name__} names no channels; set a class variable such as outputs = ('mid', 'side')"
+    return ""
+
+
+def _module_name(path: Path) -> str:
+    # The module is kept under a name of its own, so that its components can be pickled.
+    return f"bserkit_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = _module_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,1 @@
+"""Reporting: the paper's tables, figures and the HTML report."""
