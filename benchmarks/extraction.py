@@ -42,8 +42,8 @@ from bserkit.features.extraction import (
     prepared,
 )
 from bserkit.plugins.registry import load_plugins
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 
 def every_channel(extraction: Extraction, utterances: list[Utterance]) -> dict[str, tuple[Utterance, list[str]]]:
@@ -75,7 +75,7 @@ def files_to_disk(extraction: Extraction, utterances: list[Utterance]) -> float:
         store = FeatureStore(Path(folder))
         work = pending(utterances, [content_digest(utterance) for utterance in utterances], extraction, store)
         began = time.perf_counter()
-        segments = extract(work, store, Silent())
+        segments = extract(work, Workspace(store))
         return segments / (time.perf_counter() - began)
 
 

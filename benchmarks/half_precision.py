@@ -28,6 +28,7 @@ from bserkit.learning.pooled import pool_features
 from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore, default_folder
+from bserkit.workspace import Workspace
 
 POOLERS, FUSIONS = ("block-max", "block-avg", "global-max", "global-avg"), ("two-stage", "feature")
 
@@ -83,12 +84,12 @@ def main() -> None:
     settings = resolve(
         {"data": given.data, "backbone": given.backbone, "mono": given.mono, "precision": "fp32"}, plugins
     )
-    checked = thinned(prepare(settings, store, Silent()).checked, given.every)
+    checked = thinned(prepare(settings, Workspace(store)).checked, given.every)
     folds = split(settings.protocol, checked.corpus)
     exact = settings.extraction
     half = replace(exact, precision="bf16")
     for way in (exact, half):
-        extract(pending(checked.corpus.utterances, checked.digests, way, store), store, Silent())
+        extract(pending(checked.corpus.utterances, checked.digests, way, store), Workspace(store))
     cosine = cosines(checked, exact, half, store)
 
     changed = {"bf16": 0, "float16": 0}
@@ -96,9 +97,9 @@ def main() -> None:
     for name in POOLERS:
         pooler = plugins.make(Pooler, name)
         views = {
-            "fp32": pool_features(checked, exact, pooler, store, Silent()),
-            "bf16": pool_features(checked, half, pooler, store, Silent()),
-            "float16": pool_features(checked, exact, rounded(pooler), store, Silent()),
+            "fp32": pool_features(checked, exact, pooler, Workspace(store)),
+            "bf16": pool_features(checked, half, pooler, Workspace(store)),
+            "float16": pool_features(checked, exact, rounded(pooler), Workspace(store)),
         }
         for fusion in FUSIONS:
             fuser = plugins.make(Fuser, fusion)

@@ -36,8 +36,8 @@ from bserkit.experiments.settings import resolve
 from bserkit.features.extraction import extract, pending
 from bserkit.learning.pooled import pool_features
 from bserkit.plugins.registry import load_plugins
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 RECORDINGS = 8
 
@@ -74,11 +74,11 @@ def measured(manifest: Path, backbone: str) -> dict[str, float]:
     corpus = read_corpus(manifest, settings.corpus)
     with tempfile.TemporaryDirectory(dir=manifest.parent) as folder:
         store = FeatureStore(Path(folder))
-        checked = check_corpus(corpus, extraction.needs_stereo, "duplicate", "refuse", store, Silent())
+        checked = check_corpus(corpus, extraction.needs_stereo, "duplicate", "refuse", Workspace(store))
         work = pending(checked.corpus.utterances, checked.digests, extraction, store)
-        segments = extract(work, store, Silent())
+        segments = extract(work, Workspace(store))
         extracted = peak()
-        pool_features(checked, extraction, plugins.make(Pooler, "block-max"), store, Silent())
+        pool_features(checked, extraction, plugins.make(Pooler, "block-max"), Workspace(store))
     return {"segments": segments, "extracted": extracted, "pooled": peak()}
 
 

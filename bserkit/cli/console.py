@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bserkit.corpora.reading import Corpus
     from bserkit.evaluation.comparison import Comparison, TextTable
     from bserkit.evaluation.cross_validation import Evaluation
-    from bserkit.experiments.run import Prepared
+    from bserkit.experiments.run import Plan, Prepared
     from bserkit.experiments.settings import Settings
     from bserkit.reporting.paper_tables import Page
 
@@ -93,9 +93,10 @@ def _rate(done: int, seconds: float) -> str:
     return f"{seconds / done:.1f} s each" if 0 < done < seconds else f"{done / max(1e-9, seconds):.1f}/s"
 
 
-def show_findings(console: Console, settings: Settings, prepared: Prepared) -> None:
+def show_findings(console: Console, planned: Plan) -> None:
     """Print what was found in the corpus, and what will be done with it."""
-    show_corpus(console, settings, prepared)
+    settings = planned.settings
+    show_corpus(console, settings, planned.prepared)
     extraction = settings.extraction
     tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
     console.print(

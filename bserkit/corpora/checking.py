@@ -11,14 +11,12 @@ from bserkit.corpora.audio import AudioFacts, BadAudioError, content_digest, ins
 from bserkit.corpora.decoding import open_sound
 from bserkit.corpora.reading import Corpus, Skipped
 from bserkit.errors import BserkitError, UsageError
-from bserkit.parallel import in_threads
 from bserkit.text import counted
 
 if TYPE_CHECKING:
     from bserkit.corpora.audio import Microphones, MonoPolicy
     from bserkit.corpora.reading import Utterance
-    from bserkit.progress import Reporter
-    from bserkit.store import FeatureStore
+    from bserkit.workspace import Workspace
 
 #: How many files a refusal names before it only counts.
 _NAMED = 30
@@ -47,7 +45,7 @@ class Checked:
     notes: tuple[str, ...]
 
 
-def look_at(corpus: Corpus, store: FeatureStore, reporter: Reporter) -> list[tuple[str, AudioFacts]]:
+def look_at(corpus: Corpus, workspace: Workspace) -> list[tuple[str, AudioFacts]]:
     """Read every recording once and return its audio by content, and what was found out about it, problems included."""
 
     def look(utterance: Utterance) -> tuple[str, AudioFacts]:
@@ -55,20 +53,20 @@ def look_at(corpus: Corpus, store: FeatureStore, reporter: Reporter) -> list[tup
             digest = content_digest(utterance)
         except BadAudioError as error:
             return "", AudioFacts(0, 0, 0.0, False, 0.0, str(error))
-        facts = store.facts(digest, lambda: inspect(utterance, digest), usable=AudioFacts.usable)
+        facts = workspace.store.facts(digest, lambda: inspect(utterance, digest), usable=AudioFacts.usable)
         return digest, AudioFacts.from_dict(facts)
 
     def inspect(utterance: Utterance, digest: str) -> dict[str, Any]:
         with unchanged(utterance, digest):
             return inspect_audio(utterance).as_dict()
 
-    store.tell_old_formats(reporter.say)
-    looked = in_threads("Checking audio", look, corpus.utterances, "files", reporter)
-    store.tell_damage(reporter.say)
+    workspace.store.tell_old_formats(workspace.reporter.say)
+    looked = workspace.each("Checking audio", look, corpus.utterances, "files")
+    workspace.store.tell_damage(workspace.reporter.say)
     return looked
 
 
-def choose_microphones(corpus: Corpus, microphones: Microphones, reporter: Reporter) -> Corpus:
+def choose_microphones(corpus: Corpus, microphones: Microphones, workspace: Workspace) -> Corpus:
     """Choose the two channels of every recording that has more than two; one with two is left and right as ever.
 
     Raises:
@@ -84,7 +82,7 @@ def choose_microphones(corpus: Corpus, microphones: Microphones, reporter: Repor
         except BadAudioError:
             return 0
 
-    counts = in_threads("Counting channels", count, corpus.utterances, "files", reporter)
+    counts = workspace.each("Counting channels", count, corpus.utterances, "files")
     if few := [
         f"{item}: {n} channels" for item, n in zip(corpus.items, counts, strict=True) if 2 < n < max(microphones)
     ]:
@@ -105,8 +103,7 @@ def check_corpus(
     needs_stereo: bool,
     mono: MonoPolicy,
     microphones: Microphones,
-    store: FeatureStore,
-    reporter: Reporter,
+    workspace: Workspace,
 ) -> Checked:
     """Read every recording once, leave out those that cannot be used, and apply the policies for those not of two ears.
 
@@ -122,9 +119,9 @@ def check_corpus(
         BserkitError: nothing usable is left.
     """
     _check_labels(corpus)
-    corpus = choose_microphones(corpus, microphones, reporter)
+    corpus = choose_microphones(corpus, microphones, workspace)
     utterances = list(corpus.utterances)
-    looked = look_at(corpus, store, reporter)
+    looked = look_at(corpus, workspace)
     facts = [one for _, one in looked]
     items = corpus.items
     many = [f"{item}: {one.channels} channels" for item, one in zip(items, facts, strict=True) if one.channels > 2]

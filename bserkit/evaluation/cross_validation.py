@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ from bserkit.features.channels import FUSION
 from bserkit.features.contracts import asked, class_scores_of
 from bserkit.learning.classifiers import ClassifierError
 from bserkit.learning.fusion import OracleFusion, Trial
-from bserkit.learning.views import Views
 
 if TYPE_CHECKING:
     from bserkit.corpora.protocols import Fold
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import Fuser
+    from bserkit.learning.views import FeatureSource, Views
     from bserkit.progress import Reporter
 
 
@@ -93,7 +93,7 @@ class Evaluation:
 
 
 def evaluate(
-    views: Views | Callable[[int], Views],
+    source: FeatureSource,
     folds: Sequence[Fold],
     fuser: Fuser,
     classifier: Classifier,
@@ -102,16 +102,13 @@ def evaluate(
     """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given.
 
     Args:
-        views: of all items; where networks are fine-tuned in each fold, what gives them by the fold's number.
+        source: gives the views of all items; each fold its own where networks are fine-tuned in it.
     """
-    if isinstance(views, Views):
-        of_all = views
-        return evaluate(lambda _: of_all, folds, fuser, classifier, reporter)
     parts: dict[str, list[np.ndarray]] = {}
     outcomes = []
     with reporter.stage("Learning and evaluating", len(folds), "folds") as advance:
         for index, fold in enumerate(folds):
-            seen = views(index)
+            seen = source.views(index)
             with _told(fold, fuser, classifier):
                 training = seen.take(fold.train)
                 fitted = fuser.fit(training, classifier.make)

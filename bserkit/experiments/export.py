@@ -10,43 +10,64 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bserkit.errors import BserkitError, UsageError
+from bserkit.experiments.run import checked_corpus
 from bserkit.features.contracts import pooled
-from bserkit.features.extraction import from_features
+from bserkit.features.extraction import extract, from_features, pending
 from bserkit.progress import Unstaged
 
 if TYPE_CHECKING:
     from bserkit.corpora.checking import Checked
     from bserkit.experiments.settings import Settings
+    from bserkit.features.extraction import Extraction
     from bserkit.features.pooling import Pooler
-    from bserkit.progress import Reporter
-    from bserkit.store import FeatureStore
+    from bserkit.workspace import Workspace
 
 #: Utterances that are held in memory at once.
 _ROW_GROUP = 64
 
 
-def export(
-    out: Path, settings: Settings, checked: Checked, pooler: Pooler | None, store: FeatureStore, reporter: Reporter
-) -> int:
-    """Write one row a segment and channel, or one an utterance and channel where a pooler is given; return the rows.
+def export(out: Path, settings: Settings, pooler: Pooler | None, workspace: Workspace) -> tuple[int, int]:
+    """Write one row a segment and channel, or one an utterance and channel where a pooler is given.
+
+    Returns the numbers of rows and of utterances. What the store does not keep yet is computed first.
 
     Columns: utterance, label, speaker, session, split, channel, segment, start and end (seconds from the utterance's
     start; the whole of it where pooled), feature (a list of fixed length). The recipe stands in the file's metadata
     under ``bserkit``. The file appears when it is whole.
 
     Raises:
-        BserkitError: the file cannot be written, or features do not stay in the store.
+        UsageError: the settings ask for fine-tuning.
+        BserkitError: the file cannot be written, or features cannot be computed or do not stay in the store.
     """
+    if settings.finetune:
+        raise UsageError(
+            "extract writes features of one backbone, but fine-tuning makes one a fold and channel. Leave finetune out "
+            "of the configuration file, and name the network to use with --backbone NAME:weights=PATH."
+        )
+    # Weights that cannot be had are found out before any audio is read.
+    settings.extraction.recipes()
+    checked = checked_corpus(settings, workspace)
+    for one in checked.corpus.skipped:
+        workspace.reporter.say(f"Left out: {one.item}: {one.reason}")
+    for note in checked.notes:
+        workspace.reporter.say(f"Note: {note}.")
+    extract(pending(checked.corpus.utterances, checked.digests, settings.extraction, workspace.store), workspace)
+    return _write(out, settings.extraction, checked, pooler, workspace), len(checked.corpus.utterances)
+
+
+def _write(out: Path, extraction: Extraction, checked: Checked, pooler: Pooler | None, workspace: Workspace) -> int:
+    """Write what the store keeps and return the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    recipes = settings.extraction.recipes()
+    recipes = extraction.recipes()
     described = {channel: recipe | {"pooler": pooler.spec if pooler else None} for channel, recipe in recipes.items()}
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     utterances, items = checked.corpus.utterances, checked.corpus.items
+    inside = workspace.telling(Unstaged(workspace.reporter))
     rows, writer = 0, None
     try:
-        with reporter.stage("Writing", len(utterances), "utterances") as advance:
+        with workspace.reporter.stage("Writing", len(utterances), "utterances") as advance:
             for start in range(0, len(utterances), _ROW_GROUP):
                 columns: dict[str, list[Any]] = {
                     name: [] for name in ("utterance", "label", "speaker", "session", "split")
@@ -57,10 +78,9 @@ def export(
                 kept = from_features(
                     utterances[start : group.stop],
                     checked.digests[start : group.stop],
-                    settings.extraction,
-                    store,
+                    extraction,
+                    inside,
                     lambda _, __, features, times: (features.astype(np.float32, copy=False), times),
-                    Unstaged(reporter),
                 )
                 for index, of_channels in zip(group, kept, strict=True):
                     for channel, (features, times) in zip(recipes, of_channels, strict=True):

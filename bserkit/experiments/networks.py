@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from bserkit.experiments.restoring import Reused
     from bserkit.features.extraction import Extraction
     from bserkit.features.finetuning import Sgd, Trained, Training
-    from bserkit.progress import Reporter
-    from bserkit.store import FeatureStore
     from bserkit.tracking.runs import TrackedRun
+    from bserkit.workspace import Workspace
 
 
 def planned_networks(
@@ -31,8 +30,7 @@ def planned_networks(
     extraction: Extraction,
     checked: Checked,
     folds: Sequence[Fold],
-    store: FeatureStore,
-    reporter: Reporter,
+    workspace: Workspace,
 ) -> Callable[[TrackedRun], list[Extraction]]:
     """Find out whether each fold's and channel's network can be had, and return what gets them, in the given run.
 
@@ -42,25 +40,25 @@ def planned_networks(
         UsageError: the corpus, the folds or an earlier run's networks do not allow it.
     """
     if isinstance(finetune, FromRun):
-        chosen = reuse(find_run(finetune.run, experiment), extraction, checked, folds, store)
+        chosen = reuse(find_run(finetune.run, experiment), extraction, checked, folds, workspace.store)
         if changed := changed_code(chosen):
-            reporter.say(f"Note: the code of {', '.join(changed)} is not what it was when the networks learned.")
-        return lambda tracked: _bring_back(chosen, tracked, store, reporter)
+            workspace.reporter.say(
+                f"Note: the code of {', '.join(changed)} is not what it was when the networks learned."
+            )
+        return lambda tracked: _bring_back(chosen, tracked, workspace)
 
     from bserkit.features.training import check_trainable
 
     planned = trainings(finetune, extraction, checked.corpus.utterances, checked.digests, folds)
     check_trainable(finetune, extraction.backbone)
-    return lambda tracked: _learn(planned, tracked, store, reporter)
+    return lambda tracked: _learn(planned, tracked, workspace)
 
 
-def _learn(
-    planned: Sequence[Training], tracked: TrackedRun, store: FeatureStore, reporter: Reporter
-) -> list[Extraction]:
+def _learn(planned: Sequence[Training], tracked: TrackedRun, workspace: Workspace) -> list[Extraction]:
     """Fine-tune every fold's and channel's network."""
     from bserkit.features.training import is_trained, train
 
-    made = []
+    made, store, reporter = [], workspace.store, workspace.reporter
     if (hint := planned[0].extraction.faster()) and not all(is_trained(one, store) for one in planned):
         reporter.say(hint)
     with reporter.stage("Fine-tuning", sum(one.recipe.epochs for one in planned), "epochs") as advance:
@@ -86,11 +84,9 @@ def _learn(
     return made
 
 
-def _bring_back(
-    chosen: Sequence[Reused], tracked: TrackedRun, store: FeatureStore, reporter: Reporter
-) -> list[Extraction]:
+def _bring_back(chosen: Sequence[Reused], tracked: TrackedRun, workspace: Workspace) -> list[Extraction]:
     """Bring every fold's and channel's network back."""
-    made = []
+    made, store, reporter = [], workspace.store, workspace.reporter
     with reporter.stage("Bringing networks back", len(chosen), "networks") as advance:
         for one in chosen:
             with _nested(tracked, one) as child:

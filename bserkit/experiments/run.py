@@ -1,4 +1,4 @@
-"""One run, from data to a tracked result: every stage in order."""
+"""One run: ``plan`` checks all that can be checked before work, ``execute`` does it and logs what it came to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from bserkit.cli.console import ConsoleReporter, show_findings
 from bserkit.corpora.audit.audit import Audit, audit, markdown
 from bserkit.corpora.checking import check_corpus
 from bserkit.corpora.protocols import cautions, split
@@ -26,51 +25,30 @@ from bserkit.evaluation.results import (
     search_curves,
     search_rows,
 )
-from bserkit.experiments.networks import planned_networks
+from bserkit.experiments.features import planned_features
 from bserkit.experiments.settings import DEMO_CORPUS
 from bserkit.features.channels import FUSION
 from bserkit.features.example import channel_example
-from bserkit.features.extraction import extract, pending
 from bserkit.features.finetuning import FromRun
-from bserkit.learning.pooled import pool_by_channel, pool_features
-from bserkit.progress import Silent, Unstaged
 from bserkit.text import csv_text
 from bserkit.tracking.runs import TrackedRun, find_run, tracked_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Mapping, Sequence
 
     from bserkit.corpora.checking import Checked
     from bserkit.corpora.protocols import Fold
     from bserkit.corpora.reading import Corpus
     from bserkit.evaluation.cross_validation import Evaluation
+    from bserkit.experiments.features import PlannedFeatures
     from bserkit.experiments.settings import Settings
     from bserkit.features.extraction import Extraction
-    from bserkit.learning.views import Views
     from bserkit.plugins.registry import Plugins
-    from bserkit.progress import Reporter
     from bserkit.store import FeatureStore
-
-    #: What makes the features of all items, or of each fold by its number, in the run that it is given.
-    Features: TypeAlias = Callable[[TrackedRun], Views | Callable[[int], Views]]
+    from bserkit.workspace import Workspace
 
 #: Libraries whose versions can move a number.
 _LIBRARIES = ("bserkit", "torch", "torchaudio", "torchvision", "scikit-learn", "numpy", "soundfile", "mlflow")
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to, and where it is kept.
-
-    Attributes:
-        cautions: what a reader of the numbers must know of the split, as the run's tags.
-    """
-
-    evaluation: Evaluation
-    run_id: str
-    experiment_id: str
-    cautions: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -92,46 +70,88 @@ class Prepared:
         return self.checked.corpus
 
 
-def run(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter) -> RunResult:
-    """Do one run.
+@dataclass(frozen=True)
+class Plan:
+    """A run before its work, which was found to be possible.
+
+    Attributes:
+        features: makes the features, networks included.
+        name: the run's name in MLflow.
+        parameters: under the names that MLflow shows.
+        tags: likewise.
+    """
+
+    settings: Settings
+    prepared: Prepared
+    features: PlannedFeatures
+    name: str
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to, and where it is kept.
+
+    Attributes:
+        cautions: what a reader of the numbers must know of the split, as the run's tags.
+    """
+
+    evaluation: Evaluation
+    run_id: str
+    experiment_id: str
+    cautions: Mapping[str, str]
+
+
+def plan(settings: Settings, plugins: Plugins, workspace: Workspace) -> Plan:
+    """Read, check, audit and split the corpus, and find out whether the features can be made.
 
     Raises:
         UsageError: what was asked for does not fit the data.
         BserkitError: something that the run needs cannot be had.
     """
-    settings = with_data(settings, plugins, store, reporter)
+    settings = with_data(settings, plugins, workspace)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     settings.extraction.recipes()
     settings.protocol.digest()
-    prepared = prepare(settings, store, reporter)
+    prepared = prepare(settings, workspace)
     settings = with_whole_id(settings)
-    features = planned_features(settings, prepared, store, reporter)
-    show_findings(reporter.console, settings, prepared)
-    name = settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}"
-    with tracked_run(settings.experiment, name, parameters(settings), tags(settings, plugins, prepared)) as tracked:
-        evaluation = evaluate_and_log(tracked, settings, prepared, features, store, reporter)
-        return RunResult(evaluation, tracked.run_id, tracked.experiment_id, prepared.cautions)
+    return Plan(
+        settings=settings,
+        prepared=prepared,
+        features=planned_features(settings, prepared.checked, prepared.folds, workspace),
+        name=settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}",
+        parameters=parameters(settings),
+        tags=tags(settings, plugins, prepared),
+    )
+
+
+def execute(planned: Plan, workspace: Workspace) -> Result:
+    """Do a planned run in MLflow.
+
+    Raises:
+        BserkitError: something that the run needs cannot be had any more.
+    """
+    with tracked_run(planned.settings.experiment, planned.name, planned.parameters, planned.tags) as tracked:
+        evaluation = evaluate_and_log(tracked, planned.settings, planned.prepared, planned.features, workspace)
+        return Result(evaluation, tracked.run_id, tracked.experiment_id, planned.prepared.cautions)
 
 
 def evaluate_and_log(
-    tracked: TrackedRun,
-    settings: Settings,
-    prepared: Prepared,
-    features: Features,
-    store: FeatureStore,
-    reporter: Reporter,
+    tracked: TrackedRun, settings: Settings, prepared: Prepared, features: PlannedFeatures, workspace: Workspace
 ) -> Evaluation:
     """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
     tracked.log_text("config.toml", settings.to_toml())
     tracked.tag("command", settings.command())
     log_corpus(tracked, prepared)
-    evaluation = evaluate(features(tracked), prepared.folds, settings.fusion, settings.classifier, reporter)
+    source = features(tracked)
+    evaluation = evaluate(source, prepared.folds, settings.fusion, settings.classifier, workspace.reporter)
     _log_results(tracked, evaluation, prepared.corpus)
-    _log_example(tracked, settings.extraction, prepared.checked, store)
+    _log_example(tracked, settings.extraction, prepared.checked, workspace.store)
     return evaluation
 
 
-def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporter: Reporter) -> Settings:
+def with_data(settings: Settings, plugins: Plugins, workspace: Workspace) -> Settings:
     """Return the settings with the demonstration corpus where no data is named, saying that it is one.
 
     Raises:
@@ -146,13 +166,16 @@ def with_data(settings: Settings, plugins: Plugins, store: FeatureStore, reporte
         )
     from bserkit.corpora.demo import demo_corpus
 
-    reporter.say(
+    workspace.reporter.say(
         "No DATA was named: this is a demonstration on a small synthetic corpus"
         + (", with an untrained network" if "random" in settings.extraction.backbone.spec else "")
         + ". Its numbers say nothing about speech."
     )
     return replace(
-        settings, data=demo_corpus(store.root), corpus=plugins.make(CorpusReader, DEMO_CORPUS), found_reader=False
+        settings,
+        data=demo_corpus(workspace.store.root),
+        corpus=plugins.make(CorpusReader, DEMO_CORPUS),
+        found_reader=False,
     )
 
 
@@ -163,47 +186,22 @@ def with_whole_id(settings: Settings) -> Settings:
     return replace(settings, finetune=FromRun(run=find_run(settings.finetune.run, settings.experiment).run_id))
 
 
-def prepare(settings: Settings, store: FeatureStore, reporter: Reporter) -> Prepared:
+def prepare(settings: Settings, workspace: Workspace) -> Prepared:
     """Read and check the corpus, split it, and look for what could fool the numbers."""
-    assert settings.data is not None  # noqa: S101
-    assert settings.corpus is not None  # noqa: S101
-    corpus = read_corpus(settings.data, settings.corpus)
-    checked = check_corpus(
-        corpus, settings.extraction.needs_stereo, settings.mono, settings.microphones, store, reporter
-    )
+    checked = checked_corpus(settings, workspace)
     folds = split(settings.protocol, checked.corpus, settings.allow_speaker_overlap)
     looked = list(zip(checked.digests, checked.facts, strict=True))
-    audited = audit(checked.corpus, looked, store, reporter, settings.extraction.needs_stereo)
+    audited = audit(checked.corpus, looked, workspace, settings.extraction.needs_stereo)
     return Prepared(checked, folds, audited, cautions(checked.corpus, folds))
 
 
-def planned_features(settings: Settings, prepared: Prepared, store: FeatureStore, reporter: Reporter) -> Features:
-    """Find out whether the features can be made, and return what makes them, in the run that it is given."""
-    checked, folds, extraction = prepared.checked, prepared.folds, settings.extraction
-    utterances = checked.corpus.utterances
-    if settings.finetune is None:
-        work = pending(utterances, checked.digests, extraction, store)
-
-        def frozen(_: TrackedRun) -> Views:
-            extract(work, store, reporter)
-            return pool_features(checked, extraction, settings.pooler, store, reporter)
-
-        return frozen
-
-    networks = planned_networks(settings.finetune, settings.experiment, extraction, checked, folds, store, reporter)
-
-    def tuned(tracked: TrackedRun) -> Callable[[int], Views]:
-        made = networks(tracked)
-        with reporter.stage("Extracting features", len(made), "networks") as advance:
-            for network in made:
-                extract(pending(utterances, checked.digests, network, store), store, Silent())
-                advance(1)
-        each = len(made) // len(folds)
-        return lambda fold: pool_by_channel(
-            checked, made[fold * each : (fold + 1) * each], settings.pooler, store, Unstaged(reporter)
-        )
-
-    return tuned
+def checked_corpus(settings: Settings, workspace: Workspace) -> Checked:
+    """Read the corpus and check its recordings."""
+    assert settings.data is not None  # noqa: S101
+    assert settings.corpus is not None  # noqa: S101
+    corpus = read_corpus(settings.data, settings.corpus)
+    needs_stereo = settings.extraction.needs_stereo
+    return check_corpus(corpus, needs_stereo, settings.mono, settings.microphones, workspace)
 
 
 def parameters(settings: Settings) -> dict[str, str]:

@@ -1,28 +1,27 @@
-"""A sweep: every combination of several components, a run each, on the same folds and the same features."""
+"""A sweep: a run for each combination of a grid, on the same folds and the same features."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from itertools import groupby, product
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING
 
-from bserkit.cli.console import show_corpus
-from bserkit.component import identity, read_specs
+from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError, is_interrupt
 from bserkit.evaluation.results import FOLDS
+from bserkit.experiments.features import planned_features
+from bserkit.experiments.grid import AXES, spelt
 from bserkit.experiments.run import (
     evaluate_and_log,
     log_corpus,
     parameters,
-    planned_features,
     prepare,
     tags,
     with_data,
     with_whole_id,
 )
-from bserkit.experiments.settings import read_config, resolve
 from bserkit.features.channels import FUSION
 from bserkit.progress import Numbered, Silent
 from bserkit.reporting.paper_tables import Outcome, Page, confusions, page, result_row
@@ -30,46 +29,16 @@ from bserkit.text import counted, csv_rows, csv_text
 from bserkit.tracking.runs import IDENTITY_TAG, find_run, read_artifact_text, tracked_sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Hashable, Mapping, Sequence
 
-    from bserkit.cli.console import ConsoleReporter
-    from bserkit.component import Component
-    from bserkit.experiments.run import Features, Prepared
+    from bserkit.experiments.features import PlannedFeatures
+    from bserkit.experiments.grid import Combination
+    from bserkit.experiments.run import Prepared
     from bserkit.experiments.settings import Settings
-    from bserkit.learning.views import Views
+    from bserkit.learning.views import FeatureSource
     from bserkit.plugins.registry import Plugins
-    from bserkit.progress import Reporter
-    from bserkit.store import FeatureStore
     from bserkit.tracking.runs import TrackedRun
-
-#: What can be varied, in the data's order; what stands last varies fastest.
-AXES = ("channels", "frontend", "backbone", "finetune", "pooler", "classifier", "fusion")
-#: The axes along which a sweep goes unless it is told otherwise: those of the paper. The oracle is reported beside
-#: the result, never as it.
-DEFAULT_GRID: Mapping[str, Sequence[str]] = {
-    "pooler": ("block-max", "block-avg", "global-max", "global-avg"),
-    "fusion": ("two-stage:tune=oracle", "feature"),
-}
-#: How ``--finetune`` spells that the backbone stays as it is, and what it then is.
-_NOT_TUNED, _FROZEN = "none", "frozen"
-
-
-@dataclass(frozen=True)
-class Combination:
-    """One run of a sweep, before it is done.
-
-    Attributes:
-        name: what tells it from the others.
-        stages: what each stage is called in tables: a component's name, or its whole spelling where the sweep has
-            several of that name.
-        reference: whether it stands beside the grid, to be compared with.
-    """
-
-    name: str
-    stages: Mapping[str, str]
-    settings: Settings
-    reference: bool = False
+    from bserkit.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -97,143 +66,91 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """A combination on its checked corpus and folds.
 
     Attributes:
         number: its place in the sweep, from 1.
+        parameters: of its run, under the names that MLflow shows.
+        tags: likewise.
         identity: everything that its numbers depend on, as one digest.
     """
 
     number: int
     combination: Combination
     prepared: Prepared
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
     identity: str
 
 
-def combinations(
-    values: Mapping[str, Any], grid: Mapping[str, Sequence[str]], references: Sequence[Path], plugins: Plugins
-) -> list[Combination]:
-    """Return every combination of the grid, the one named first first, and then the references.
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before its work: every combination, the one named first first, on the same utterances and folds."""
 
-    Args:
-        values: settings as they were given, by an option or a configuration file; the grid's stand over them.
-        grid: the components to combine, by axis; an axis that is not in it or empty has its own value or the default.
-        references: configuration files whose settings stand over those of the first combination.
+    ready: Sequence[Ready]
+
+    @property
+    def first(self) -> Ready:
+        """The combination that was named first."""
+        return self.ready[0]
+
+    @property
+    def size(self) -> str:
+        """How many runs there will be, in words."""
+        references = sum(one.combination.reference for one in self.ready)
+        count = counted(len(self.ready) - references, "combination")
+        return f"{count} and {counted(references, 'reference')}" if references else count
+
+
+def plan(combinations: Sequence[Combination], plugins: Plugins, workspace: Workspace) -> Plan:
+    """Check the corpus and split it, once for all combinations that ask the same of it, and see that items agree.
 
     Raises:
-        UsageError: something given is not known or does not fit, or two combinations are the same.
+        UsageError: what was asked for does not fit the data.
+        BserkitError: something that every run needs cannot be had.
     """
-    fixed = {key: value for key, value in values.items() if key not in (*AXES, "run-name")}
-    axes = {axis: choices for axis in AXES if (choices := _choices(axis, values, grid))}
-    varied = [axis for axis, choices in axes.items() if len(choices) > 1] or ["pooler", "fusion"]
-    every = [resolve(fixed | dict(zip(axes, choice, strict=True)), plugins) for choice in product(*axes.values())]
-    # One name for several spellings tells nothing apart.
-    short = [
-        axis for axis in AXES if len({_spelt(one)[axis] for one in every}) == len({_named(one)[axis] for one in every})
-    ]
-    made = []
-    for settings in every:
-        stages = {axis: (_named if axis in short else _spelt)(settings)[axis] for axis in AXES}
-        made.append(Combination(" ".join(stages[axis] for axis in varied), stages, settings))
-    first = fixed | {axis: choices[0] for axis, choices in axes.items()}
-    made += [_reference(path, first, made[0].settings, plugins) for path in references]
-    for index, one in enumerate(made):
-        if twin := next((other for other in made[:index] if other.settings == one.settings), None):
-            what = f"The reference {one.name}" if one.reference else "A combination"
-            raise UsageError(f"{what} is the same as {twin.name}: {one.settings.command()}. Give each once.")
-        if one.name in {other.name for other in made[:index]}:
+    combinations = _with_data(combinations, plugins, workspace)
+    # Weights that cannot be had are found out before any audio is read.
+    for one in combinations:
+        one.settings.extraction.recipes()
+    known: dict[Hashable, Prepared] = {}
+    ready: list[Ready] = []
+    for number, one in enumerate(combinations, start=1):
+        settings = one.settings
+        asked = settings.mono, settings.microphones, settings.extraction.needs_stereo
+        if asked not in known:
+            known[asked] = prepare(settings, workspace.telling(Silent()) if known else workspace)
+        prepared = known[asked]
+        if ready and (ours := ready[0].prepared.corpus.utterances) != prepared.corpus.utterances:
             raise UsageError(
-                f"Two are named {one.name!r}. Name one in its file, such as run-name = {one.name + ' 2'!r}."
+                f"{combinations[0].name} has {len(ours)} usable recordings, but {one.name} has "
+                f"{len(prepared.corpus.utterances)}: recordings without stereo are left out of the one only. A sweep "
+                "compares on the same items: use --mono duplicate, or sweep separately."
             )
-    return made
+        flat, own_tags = parameters(settings), tags(settings, plugins, prepared)
+        ready.append(Ready(number, one, prepared, flat, own_tags, _identity(settings, prepared, flat, own_tags)))
+    return Plan(ready)
 
 
-def _choices(axis: str, values: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> list[Any]:
-    """Return what an axis goes through: what was given for it, or else the default."""
-    given: list[Any] = list(grid.get(axis) or ([values[axis]] if axis in values else DEFAULT_GRID.get(axis, ())))
-    if axis == "finetune":
-        return [None if choice == _NOT_TUNED else choice for choice in given]
-    for choice in given:
-        if axis != "channels" and len(specs := read_specs(choice)) > 1:
-            each = " ".join(f"--{axis} {spec}" for spec in specs)
-            raise UsageError(f"--{axis} {choice} names {len(specs)} components; give the option once for each: {each}.")
-    return given
-
-
-def _spelt(settings: Settings) -> dict[str, str]:
-    """Return each axis's components as they are spelt."""
-    return _by_axis(settings, lambda component: component.spec)
-
-
-def _named(settings: Settings) -> dict[str, str]:
-    """Return each axis's components by their names alone."""
-    return _by_axis(settings, lambda component: component.name)
-
-
-def _by_axis(settings: Settings, write: Callable[[Component], str]) -> dict[str, str]:
-    written: dict[str, list[str]] = {axis: [] for axis in AXES}
-    for component in settings.components():
-        if component.kind in written:
-            written[component.kind].append(write(component))
-    return {axis: ",".join(words) or _FROZEN for axis, words in written.items()}
-
-
-def _reference(path: Path, first: Mapping[str, Any], base: Settings, plugins: Plugins) -> Combination:
-    """Read a configuration that stands beside the grid: on the same data and folds, whatever else it sets."""
-    values = read_config(path)
-    name = str(values.pop("run-name", path.stem))
-    settings = resolve({**first, **values}, plugins)
-    for what in ("data", "corpus", "protocol"):
-        if getattr(settings, what) != getattr(base, what):
-            raise UsageError(
-                f"The reference {path} sets another {what} than the sweep, but a reference is held against it on the "
-                "same items in the same folds. Leave that setting out of the file."
-            )
-    settings = replace(
-        settings,
-        run_name=None,
-        experiment=base.experiment,
-        plugins_dir=base.plugins_dir,
-        found_reader=base.found_reader,
-    )
-    return Combination(name, _named(settings), settings, reference=True)
-
-
-def sweep(
-    planned: Sequence[Combination], name: str | None, plugins: Plugins, store: FeatureStore, reporter: ConsoleReporter
-) -> Swept:
+def execute(planned: Plan, name: str | None, workspace: Workspace) -> Swept:
     """Do one run for each combination, below a run of the sweep itself, and write the paper's tables.
 
     Runs that a broken-off sweep finished are taken over where nothing that their numbers depend on has changed. A
     combination that fails stops no other.
 
     Raises:
-        UsageError: what was asked for does not fit the data.
         BserkitError: something that every run needs cannot be had.
     """
-    planned = _with_data(planned, plugins, store, reporter)
-    # Weights that cannot be had are found out before any audio is read.
-    for one in planned:
-        one.settings.extraction.recipes()
-    ready = _ready(planned, plugins, store, reporter)
-    first = ready[0]
-    show_corpus(reporter.console, first.combination.settings, first.prepared)
-    references = sum(one.reference for one in planned)
-    count = counted(len(ready) - references, "combination")
-    count += f" and {counted(references, 'reference')}" * bool(references)
-    reporter.say(f"{count}, on the same folds")
-    title = name or f"sweep of {first.prepared.corpus.reader.name}: {count}"
-    settings = first.combination.settings
-    own_tags = tags(settings, plugins, first.prepared)
-    with tracked_sweep(settings.experiment, title, _grid_parameters(planned), own_tags) as parent:
+    ready, first = planned.ready, planned.first
+    title = name or f"sweep of {first.prepared.corpus.reader.name}: {planned.size}"
+    grid = _grid_parameters([one.combination for one in ready])
+    with tracked_sweep(first.combination.settings.experiment, title, grid, first.tags) as parent:
         log_corpus(parent, first.prepared)
         ids = parent.take_over({one.identity for one in ready})
         if ids:
-            reporter.say(f"{len(ids)} of {len(ready)} kept from the sweep that was broken off")
-        made, failed = _run_all(
-            [one for one in ready if one.identity not in ids], len(ready), parent, plugins, store, reporter
-        )
+            workspace.reporter.say(f"{len(ids)} of {len(ready)} kept from the sweep that was broken off")
+        made, failed = _run_all([one for one in ready if one.identity not in ids], len(ready), parent, workspace)
         ids |= made
         outcomes = [_outcome(one.combination, ids[one.identity]) for one in ready if one.identity in ids]
         chosen = outcomes[0] if first.identity in ids else None
@@ -242,11 +159,9 @@ def sweep(
         return Swept(written, outcomes, failed, parent.run_id)
 
 
-def _with_data(
-    planned: Sequence[Combination], plugins: Plugins, store: FeatureStore, reporter: Reporter
-) -> list[Combination]:
+def _with_data(combinations: Sequence[Combination], plugins: Plugins, workspace: Workspace) -> list[Combination]:
     """Put the demonstration corpus under every combination where no data is named."""
-    first = with_data(planned[0].settings, plugins, store, reporter)
+    first = with_data(combinations[0].settings, plugins, workspace)
     return [
         replace(
             one,
@@ -254,36 +169,17 @@ def _with_data(
                 with_whole_id(one.settings), data=first.data, corpus=first.corpus, found_reader=first.found_reader
             ),
         )
-        for one in planned
+        for one in combinations
     ]
 
 
-def _ready(planned: Sequence[Combination], plugins: Plugins, store: FeatureStore, reporter: Reporter) -> list[_Ready]:
-    """Check the corpus and split it, once for all combinations that ask the same of it, and see that items agree."""
-    known: dict[Hashable, Prepared] = {}
-    ready: list[_Ready] = []
-    for number, one in enumerate(planned, start=1):
-        asked = one.settings.mono, one.settings.microphones, one.settings.extraction.needs_stereo
-        if asked not in known:
-            known[asked] = prepare(one.settings, store, Silent() if known else reporter)
-        prepared = known[asked]
-        if ready and (ours := ready[0].prepared.corpus.utterances) != prepared.corpus.utterances:
-            raise UsageError(
-                f"{planned[0].name} has {len(ours)} usable recordings, but {one.name} has "
-                f"{len(prepared.corpus.utterances)}: recordings without stereo are left out of the one only. A sweep "
-                "compares on the same items: use --mono duplicate, or sweep separately."
-            )
-        ready.append(_Ready(number, one, prepared, _identity(one.settings, prepared, plugins)))
-    return ready
-
-
-def _identity(settings: Settings, prepared: Prepared, plugins: Plugins) -> str:
+def _identity(settings: Settings, prepared: Prepared, flat: Mapping[str, str], own_tags: Mapping[str, str]) -> str:
     """Name everything that a run's numbers depend on: settings, code, weights, versions, the corpus and its folds."""
     items = prepared.corpus.items
     everything = {
-        "parameters": parameters(settings),
+        "parameters": flat,
         "components": [identity(component) for component in settings.components()],
-        "tags": tags(settings, plugins, prepared),
+        "tags": own_tags,
         "corpus": prepared.corpus.fingerprint(prepared.checked.digests),
         "folds": [
             [fold.name, *([items[index] for index in side] for side in (fold.train, fold.test))]
@@ -296,7 +192,7 @@ def _identity(settings: Settings, prepared: Prepared, plugins: Plugins) -> str:
 def _grid_parameters(planned: Sequence[Combination]) -> dict[str, str]:
     """Return what a sweep went through, by axis, its references, and what all of it has in common."""
     grid = [one for one in planned if not one.reference]
-    rows = {axis: " ".join(dict.fromkeys(_spelt(one.settings)[axis] for one in grid)) for axis in AXES}
+    rows = {axis: " ".join(dict.fromkeys(spelt(one.settings)[axis] for one in grid)) for axis in AXES}
     flat = grid[0].settings.flat()
     rows |= {key: flat[key] for key in ("data", "corpus", "protocol", "device", "precision", "seed", "mono")}
     references = [one for one in planned if one.reference]
@@ -306,58 +202,52 @@ def _grid_parameters(planned: Sequence[Combination]) -> dict[str, str]:
 
 
 def _run_all(
-    todo: Sequence[_Ready], of: int, parent: TrackedRun, plugins: Plugins, store: FeatureStore, reporter: Reporter
+    todo: Sequence[Ready], of: int, parent: TrackedRun, workspace: Workspace
 ) -> tuple[dict[str, str], list[Failed]]:
     """Run combinations one after another; return each one's run id by its identity, and those that failed."""
     made: dict[str, str] = {}
     failed: list[Failed] = []
     # Combinations of the same features stand one after another: these are pooled once, and dropped before the next.
     for _, group in groupby(todo, _pooled_as):
-        shared: list[Views | Callable[[int], Views]] = []
+        shared: list[FeatureSource] = []
         for one in group:
-            say = Numbered(reporter, f"{one.number}/{of} ")
+            own = workspace.telling(Numbered(workspace.reporter, f"{one.number}/{of} "))
             try:
-                made[one.identity] = _run_one(one, parent, _shared(one, store, say, shared), plugins, store, say)
+                made[one.identity] = _run_one(one, parent, _shared(one, own, shared), own)
             except Exception as error:
                 if is_interrupt(error):
                     raise
                 # A component may fail in any way; the other combinations have nothing to do with it.
                 failed.append(Failed(one.combination, error))
-                say.say(f"{one.combination.name}: failed: {failed[-1].reason}")
+                own.reporter.say(f"{one.combination.name}: failed: {failed[-1].reason}")
     return made, failed
 
 
-def _pooled_as(one: _Ready) -> Hashable:
+def _pooled_as(one: Ready) -> Hashable:
     """Name what the pooled features of a combination depend on."""
     settings = one.combination.settings
     return settings.extraction, settings.finetune, settings.pooler
 
 
-def _shared(
-    one: _Ready, store: FeatureStore, reporter: Reporter, kept: list[Views | Callable[[int], Views]]
-) -> Features:
+def _shared(one: Ready, workspace: Workspace, kept: list[FeatureSource]) -> PlannedFeatures:
     """Return what makes a combination's features, unless ``kept`` has them, where it then keeps them."""
 
-    def features(tracked: TrackedRun) -> Views | Callable[[int], Views]:
-        settings = one.combination.settings
+    def features(tracked: TrackedRun) -> FeatureSource:
+        settings, prepared = one.combination.settings, one.prepared
         if not kept or settings.finetune:
-            kept[:] = [planned_features(settings, one.prepared, store, reporter)(tracked)]
+            kept[:] = [planned_features(settings, prepared.checked, prepared.folds, workspace)(tracked)]
         return kept[0]
 
     return features
 
 
-def _run_one(
-    one: _Ready, parent: TrackedRun, features: Features, plugins: Plugins, store: FeatureStore, reporter: Numbered
-) -> str:
+def _run_one(one: Ready, parent: TrackedRun, features: PlannedFeatures, workspace: Workspace) -> str:
     """Do one combination's run, below the sweep's, and return its id."""
-    settings = one.combination.settings
-    own_tags = tags(settings, plugins, one.prepared) | {IDENTITY_TAG: one.identity}
     name = f"{one.prepared.corpus.reader.name} {one.combination.name}"
-    with parent.nested(name, parameters(settings), own_tags) as tracked:
-        evaluation = evaluate_and_log(tracked, settings, one.prepared, features, store, reporter)
+    with parent.nested(name, one.parameters, {**one.tags, IDENTITY_TAG: one.identity}) as tracked:
+        evaluation = evaluate_and_log(tracked, one.combination.settings, one.prepared, features, workspace)
     measures = evaluation.measures()
-    reporter.say(f"{one.combination.name}: UAR {measures.uar:.3f}, accuracy {measures.accuracy:.3f}")
+    workspace.reporter.say(f"{one.combination.name}: UAR {measures.uar:.3f}, accuracy {measures.accuracy:.3f}")
     return tracked.run_id
 
 

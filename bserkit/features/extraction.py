@@ -22,7 +22,6 @@ from bserkit.errors import BserkitError, UsageError
 from bserkit.features.channels import FUSION
 from bserkit.features.contracts import asked, features_of, loaded, segments_of, transformed, weights_digest
 from bserkit.identity.meaning import meaning
-from bserkit.parallel import in_threads
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from bserkit.features.backbones import Backbone
     from bserkit.features.channels import ChannelTransform
     from bserkit.features.frontends import Frontend, Segments
-    from bserkit.progress import Reporter
     from bserkit.store import FeatureStore, Rows
+    from bserkit.workspace import Workspace
 
 _Made = TypeVar("_Made")
 
@@ -174,7 +173,7 @@ def pending(
     return Pending(extraction, recipes, wanted, network)
 
 
-def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
+def extract(work: Pending, workspace: Workspace) -> int:
     """Compute what is pending; return how many segments went through the network.
 
     Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. A long
@@ -186,6 +185,7 @@ def extract(work: Pending, store: FeatureStore, reporter: Reporter) -> int:
     """
     if work.network is None:
         return 0
+    store, reporter = workspace.store, workspace.reporter
     if hint := work.extraction.faster():
         reporter.say(hint)
     segments = 0
@@ -219,9 +219,8 @@ def from_features(
     utterances: Sequence[Utterance],
     digests: Sequence[str],
     extraction: Extraction,
-    store: FeatureStore,
+    workspace: Workspace,
     use: Callable[[int, str, np.ndarray, np.ndarray], _Made],
-    reporter: Reporter,
     stage: str = "Reading features",
 ) -> list[list[_Made]]:
     """Return, by utterance and channel, what is made of the kept features; missing ones are computed first.
@@ -233,7 +232,7 @@ def from_features(
     Raises:
         BserkitError: features do not stay in the store, or cannot be computed.
     """
-    recipes = extraction.recipes()
+    recipes, store = extraction.recipes(), workspace.store
 
     def made_of(index: int) -> list[_Made] | None:
         made = []
@@ -243,16 +242,16 @@ def from_features(
             made.append(use(index, channel, *kept))
         return made
 
-    found = in_threads(stage, made_of, range(len(utterances)), "utterances", reporter)
+    found = workspace.each(stage, made_of, range(len(utterances)), "utterances")
     lost = [index for index, made in enumerate(found) if made is None]
     if lost:
         # Every file of theirs is read, so that all that is damaged is deleted before anything is computed.
         for index in lost:
             for recipe in recipes.values():
                 store.read_features(recipe, digests[index])
-        store.tell_damage(reporter.say)
+        store.tell_damage(workspace.reporter.say)
         again = [utterances[index] for index in lost], [digests[index] for index in lost]
-        extract(pending(*again, extraction, store), store, reporter)
+        extract(pending(*again, extraction, store), workspace)
         for index in lost:
             found[index] = made_of(index)
     done = [made for made in found if made is not None]

@@ -12,21 +12,15 @@ from bserkit.errors import BserkitError
 from bserkit.features.contracts import pooled
 from bserkit.features.extraction import from_features
 from bserkit.learning.views import Views
-from bserkit.progress import Silent
 
 if TYPE_CHECKING:
     from bserkit.corpora.checking import Checked
     from bserkit.features.extraction import Extraction
     from bserkit.features.pooling import Pooler
-    from bserkit.progress import Reporter
-    from bserkit.store import FeatureStore
-
-_SILENT = Silent()
+    from bserkit.workspace import Workspace
 
 
-def pool_features(
-    checked: Checked, extraction: Extraction, pooler: Pooler, store: FeatureStore, reporter: Reporter
-) -> Views:
+def pool_features(checked: Checked, extraction: Extraction, pooler: Pooler, workspace: Workspace) -> Views:
     """Read the store's segment features and pool them to one vector an utterance and channel.
 
     Raises:
@@ -37,7 +31,7 @@ def pool_features(
     def pool(index: int, channel: str, segments: np.ndarray, _: np.ndarray) -> np.ndarray:
         return pooled(pooler, segments.astype(np.float32, copy=False), f"channel {channel} of {items[index]}")
 
-    vectors = from_features(utterances, checked.digests, extraction, store, pool, reporter, "Pooling")
+    vectors = from_features(utterances, checked.digests, extraction, workspace, pool, "Pooling")
     features = {}
     for channel, of_channel in zip(extraction.transform_of(), zip(*vectors, strict=True), strict=True):
         first, other = (
@@ -64,11 +58,10 @@ def pool_by_channel(
     checked: Checked,
     extractions: Sequence[Extraction],
     pooler: Pooler,
-    store: FeatureStore,
-    reporter: Reporter = _SILENT,
+    workspace: Workspace,
 ) -> Views:
     """Pool features as ``pool_features`` does where each channel has a network of its own."""
-    single = [pool_features(checked, extraction, pooler, store, reporter) for extraction in extractions]
+    single = [pool_features(checked, extraction, pooler, workspace) for extraction in extractions]
     return replace(
         single[0],
         features={channel: values for views in single for channel, values in views.features.items()},

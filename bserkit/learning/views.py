@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
+
+
+class FeatureSource(Protocol):
+    """Gives the views of all items, fold by fold."""
+
+    def views(self, fold: int) -> Views:
+        """Return the views that the fold of this number, from 0, learns from and is tested on."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class Views:
     def __len__(self) -> int:
         """Count the items."""
         return len(self.speakers)
+
+    def views(self, fold: int) -> Views:
+        """Return themselves: they are the same in every fold."""
+        return self
 
     def take(self, rows: np.ndarray) -> Views:
         """Return the views of some of the items, by index; nothing in them can be written to."""

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.evaluation.results import prediction_rows
-from bserkit.experiments.run import planned_features, prepare
+from bserkit.experiments.features import planned_features
+from bserkit.experiments.run import prepare
 from bserkit.experiments.settings import resolve
 from bserkit.plugins.registry import load_plugins
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 from bserkit.text import csv_text
+from bserkit.workspace import Workspace
 
 if __name__ == "__main__":
-    store, silent = FeatureStore(Path(sys.argv[1])), Silent()
+    workspace = Workspace(FeatureStore(Path(sys.argv[1])))
     settings = resolve(json.loads(sys.argv[2]), load_plugins(outside=False))
-    prepared = prepare(settings, store, silent)
-    views = planned_features(settings, prepared, store, silent)(None)
-    evaluation = evaluate(views, prepared.folds, settings.fusion, settings.classifier, silent)
+    prepared = prepare(settings, workspace)
+    source = planned_features(settings, prepared.checked, prepared.folds, workspace)(None)
+    evaluation = evaluate(source, prepared.folds, settings.fusion, settings.classifier, workspace.reporter)
     print(csv_text(prediction_rows(evaluation, prepared.corpus)))

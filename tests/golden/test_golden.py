@@ -28,6 +28,7 @@ from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 GOLDEN = Path(__file__).parent
 
@@ -101,10 +102,10 @@ def test_results_of_the_demonstration_corpus(corpus, tmp_path):
     extraction = Extraction(
         (LeftRight(), MidSide()), LogMel(), Torchvision(arch="squeezenet1_1", weights="random"), "cpu", "fp32"
     )
-    checked = check_corpus(corpus, extraction.needs_stereo, "refuse", "refuse", store, silent)
-    extract(pending(checked.corpus.utterances, checked.digests, extraction, store), store, silent)
+    checked = check_corpus(corpus, extraction.needs_stereo, "refuse", "refuse", Workspace(store))
+    extract(pending(checked.corpus.utterances, checked.digests, extraction, store), Workspace(store))
     folds = split(LeaveOneSpeakerOut(), checked.corpus)
-    views = pool_features(checked, extraction, BlockMax(), store, silent)
+    views = pool_features(checked, extraction, BlockMax(), Workspace(store))
     values = {}
     for fuser in (TwoStage(), Feature(), Mean()):
         result = evaluate(views, folds, fuser, LinearSvm(), silent)

@@ -12,8 +12,8 @@ from bserkit.corpora.audit.audit import audit, duplicate_rows, markdown, summary
 from bserkit.corpora.checking import look_at
 from bserkit.corpora.reading import Corpus, read_corpus
 from bserkit.plugins.builtin.corpora import Manifest, Ravdess
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 RATE = 16000
 
@@ -55,7 +55,7 @@ def clean(speakers=4, labels=("calm", "mad")):
 
 def audited(found, store=None):
     store = store or FeatureStore(found.root / "store")
-    return audit(found, look_at(found, store, Silent()), store, Silent())
+    return audit(found, look_at(found, Workspace(store)), Workspace(store))
 
 
 def findings(folder, recordings):

@@ -10,8 +10,8 @@ from bserkit.corpora.checking import check_corpus
 from bserkit.corpora.reading import read_corpus
 from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
 from bserkit.plugins.builtin.corpora.folders import Folders
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 TRANSFORMS = (LeftRight(), MidSide())
 
@@ -34,14 +34,8 @@ def corpus(tmp_path):
             if not path.exists():
                 soundfile.write(path, samples, 16000, "FLOAT")
         read = read_corpus(tmp_path / "corpus", Folders())
-        return check_corpus(
-            read,
-            any(one.needs_stereo for one in transforms),
-            mono,
-            microphones,
-            FeatureStore(tmp_path / "store"),
-            Silent(),
-        )
+        needs_stereo = any(one.needs_stereo for one in transforms)
+        return check_corpus(read, needs_stereo, mono, microphones, Workspace(FeatureStore(tmp_path / "store")))
 
     return check
 
@@ -134,5 +128,5 @@ def test_one_label_is_refused_before_a_recording_is_read(tmp_path):
     soundfile.write(tmp_path / "joy" / "a.wav", noise(), 16000, "FLOAT")
     store = FeatureStore(tmp_path / "store")
     with pytest.raises(UsageError, match="are labelled 'joy'; two classes are needed"):
-        check_corpus(read_corpus(tmp_path, Folders()), True, "refuse", "refuse", store, Silent())
+        check_corpus(read_corpus(tmp_path, Folders()), True, "refuse", "refuse", Workspace(store))
     assert not store.root.exists()

@@ -19,8 +19,8 @@ from bserkit.devices import compute_whole_fp32, resolve_device, resolve_precisio
 from bserkit.experiments.run import with_data
 from bserkit.experiments.settings import DEFAULTS, read_config, resolve
 from bserkit.plugins.registry import load_plugins
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 PLUGINS = load_plugins(outside=False)
 HERE = {"device": "cpu", "precision": "fp32"}
@@ -52,11 +52,11 @@ def settings_of(monkeypatch):
     def settings_of(*arguments):
         caught = {}
 
-        def stop(settings, plugins, store, reporter):
-            caught.update(settings=settings, store=store)
+        def stop(settings, plugins, workspace):
+            caught.update(settings=settings, store=workspace.store)
             raise BserkitError("far enough")
 
-        monkeypatch.setattr("bserkit.experiments.run.run", stop)
+        monkeypatch.setattr("bserkit.experiments.run.plan", stop)
         result = CliRunner().invoke(main, ["run", "--quiet", "--device", "cpu", *map(str, arguments)])
         assert "far enough" in result.output, result.output
         return SimpleNamespace(**caught)
@@ -86,7 +86,7 @@ def test_the_demonstration_corpus_is_named_by_no_place(tmp_path):
 
 def test_a_reader_without_data_is_refused(tmp_path):
     with pytest.raises(UsageError, match="--corpus emovo says how to read DATA, but no DATA is named"):
-        with_data(resolved(corpus="emovo"), PLUGINS, FeatureStore(tmp_path), Silent())
+        with_data(resolved(corpus="emovo"), PLUGINS, Workspace(FeatureStore(tmp_path)))
 
 
 def test_the_demonstration_needs_no_download():

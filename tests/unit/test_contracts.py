@@ -45,6 +45,7 @@ from bserkit.plugins.builtin.fusers import Mean, TwoStage
 from bserkit.plugins.builtin.poolers import BlockMax, GlobalAverage
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 
 class Bands(Backbone):
@@ -124,8 +125,8 @@ def run(utterances, what, store, pooler=None, reporter=None):
     digests = tuple(content_digest(one) for one in utterances)
     checked = Checked(Corpus(utterances[0].path.parent, None, tuple(utterances), ()), digests, (), ())
     reporter = reporter or Silent()
-    extract(pending(utterances, digests, what, store), store, reporter)
-    return pool_features(checked, what, pooler or GlobalAverage(), store, reporter)
+    extract(pending(utterances, digests, what, store), Workspace(store, reporter))
+    return pool_features(checked, what, pooler or GlobalAverage(), Workspace(store, reporter))
 
 
 class Centred(ChannelTransform):
@@ -498,7 +499,7 @@ def test_a_recording_that_changes_after_its_check_is_not_kept(utterances, store,
     elif changed == "gone":
         one.path.unlink()
     with pytest.raises(BserkitError, match=r"-\d\.wav"):
-        extract(work, store, Silent())
+        extract(work, Workspace(store))
     assert not list(store.root.rglob(f"{digests[3]}.safetensors"))
 
 
@@ -514,7 +515,7 @@ def test_facts_of_a_recording_that_changes_are_not_kept(utterances, store, monke
     monkeypatch.setattr(bserkit.corpora.checking, "inspect_audio", meddled)
     corpus = Corpus(utterances[0].path.parent, None, tuple(utterances), ())
     with pytest.raises(BserkitError, match="changed while the run was under way"):
-        look_at(corpus, store, Silent())
+        look_at(corpus, Workspace(store))
     assert not list(store.root.rglob("*.json"))
 
 
@@ -572,13 +573,13 @@ def test_features_that_do_not_stay_are_an_error(utterances, store, monkeypatch):
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"", b'{"facts": {}}'])
 def test_damaged_facts_heal_in_one_run(utterances, store, content):
     corpus = Corpus(utterances[0].path.parent, None, tuple(utterances), ())
-    first = look_at(corpus, store, Silent())
+    first = look_at(corpus, Workspace(store))
     for path in store.root.rglob("*.json"):
         path.write_bytes(content)
     talker = Talker()
-    assert look_at(corpus, store, talker) == first
+    assert look_at(corpus, Workspace(store, talker)) == first
     assert [said for said in talker.said if f"{len(utterances)} files" in said] == talker.said
-    assert look_at(corpus, store, Silent()) == first
+    assert look_at(corpus, Workspace(store)) == first
 
 
 def test_weights_that_change_while_loaded_are_refused(utterances, store, tmp_path):

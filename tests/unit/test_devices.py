@@ -14,8 +14,8 @@ from bserkit.features.finetuning import Sgd, trainings
 from bserkit.features.training import train
 from bserkit.plugins.builtin.channels import LeftRight
 from bserkit.plugins.builtin.frontends import LogMel
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU here")
 DEVICES = ["cpu", pytest.param("cuda:0", marks=needs_gpu)]
@@ -57,7 +57,7 @@ def extraction(device, precision="fp32"):
 
 def features(utterances, way, folder):
     store, digests = FeatureStore(folder), [content_digest(one) for one in utterances]
-    extract(pending(utterances, digests, way, store), store, Silent())
+    extract(pending(utterances, digests, way, store), Workspace(store))
     kept = [store.read_features(recipe, digest)[0] for recipe in way.recipes().values() for digest in digests]
     return np.concatenate(kept).astype(np.float64)
 

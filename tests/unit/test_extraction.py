@@ -25,6 +25,7 @@ from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 LENGTHS = (0.3, 1.0, 6.3, 0.05, 2.0, 3.3)
 
@@ -52,7 +53,7 @@ def utterances(tmp_path_factory):
 def features(utterances, what, root):
     store = FeatureStore(root)
     digests = [content_digest(utterance) for utterance in utterances]
-    count = extract(pending(utterances, digests, what, store), store, Silent())
+    count = extract(pending(utterances, digests, what, store), Workspace(store))
     kept = {
         (utterance.path.name, channel): store.read_features(recipe, digest)
         for utterance, digest in zip(utterances, digests, strict=True)
@@ -177,7 +178,7 @@ def test_what_is_faster_is_said_where_work_is_done(utterances, tmp_path, monkeyp
     way, store, heard = extraction(transforms=(Mono(),), precision=precision), FeatureStore(tmp_path), Heard()
     digests = [content_digest(utterances[0])]
     for _ in range(2):
-        extract(pending(utterances[:1], digests, way, store), store, heard)
+        extract(pending(utterances[:1], digests, way, store), Workspace(store, heard))
     # Once: the second time nothing is computed.
     assert len(heard.said) == bool(named)
     assert all(named in one and "same numbers everywhere" in one for one in heard.said)
@@ -195,7 +196,9 @@ def test_what_is_faster_is_said_where_a_network_learns(utterances, tmp_path, mon
     monkeypatch.setattr("bserkit.features.extraction.fastest_precision", lambda device: "bf16")
     heard, store, way = Heard(), FeatureStore(tmp_path), extraction(transforms=(Mono(),))
     for _ in range(2):
-        planned_networks(Sgd(epochs=1), "any", way, two_classes(utterances), FOLDS, store, heard)(MagicMock())
+        planned_networks(Sgd(epochs=1), "any", way, two_classes(utterances), FOLDS, Workspace(store, heard))(
+            MagicMock()
+        )
     # Once: the second time the network is there.
     assert sum("--precision bf16" in one for one in heard.said) == 1
 

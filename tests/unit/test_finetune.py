@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ from bserkit.corpora.checking import Checked
 from bserkit.corpora.protocols import Fold
 from bserkit.corpora.reading import Corpus
 from bserkit.evaluation.cross_validation import evaluate
+from bserkit.experiments.features import FineTuned
 from bserkit.experiments.settings import read_config, resolve
 from bserkit.features.channels import FUSION
 from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.features.finetuning import Sgd, trainings
 from bserkit.features.training import check_trainable, train
-from bserkit.learning.pooled import pool_by_channel
 from bserkit.plugins.builtin import networks
 from bserkit.plugins.builtin.backbones import AlexNet, Torchvision
 from bserkit.plugins.builtin.channels import LeftRight, Mono
@@ -32,6 +33,7 @@ from bserkit.plugins.builtin.poolers import GlobalAverage
 from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 SPEAKERS = ("ann", "bob", "cat", "dan")
 LABELS = ("calm", "glad", "mad")
@@ -363,11 +365,11 @@ def test_a_class_that_a_folds_training_speakers_lack_has_no_place_in_its_network
     tuned = [replace(training.extraction, backbone=learn(training, store).backbone) for training in planned]
     digests = tuple(content_digest(utterance) for utterance in mild)
     for one in tuned:
-        extract(pending(mild, digests, one, store), store, Silent())
+        extract(pending(mild, digests, one, store), Workspace(store))
     corpus = Corpus(mild[0].path.parent, None, tuple(mild), ())
     checked = Checked(corpus, digests, (), ())
     result = evaluate(
-        lambda fold: pool_by_channel(checked, [tuned[fold]], GlobalAverage(), store),
+        FineTuned(checked, [[one] for one in tuned], GlobalAverage(), Workspace(store)),
         folds, Feature(), LinearSvm(), Silent(),
     )  # fmt: skip
     assert result.scores[FUSION].shape == (len(mild), 3)
@@ -489,7 +491,7 @@ def test_each_fold_is_evaluated_by_views_of_its_own(utterances):
         Views({"mono": values}, {"mono": "mono"}, LABELS, labels, speakers)
         for values in (informed, noise, noise, noise)
     ]
-    result = evaluate(views.__getitem__, folds_of(utterances), Feature(), LinearSvm(), Silent())
+    result = evaluate(SimpleNamespace(views=views.__getitem__), folds_of(utterances), Feature(), LinearSvm(), Silent())
     assert result.measures(fold=0).accuracy == 1.0
     alone = evaluate(views[1], folds_of(utterances), Feature(), LinearSvm(), Silent())
     np.testing.assert_array_equal(result.scores[FUSION][result.fold_of > 0], alone.scores[FUSION][alone.fold_of > 0])

@@ -25,8 +25,8 @@ from bserkit.plugins.builtin.backbones import AlexNet
 from bserkit.plugins.builtin.channels import Mono
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.plugins.registry import load_plugins
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 NETS = """
 from bserkit import Pooler
@@ -267,7 +267,7 @@ def test_features_follow_a_helper_beside_a_single_file(tmp_path, monkeypatch, he
         backbone = load_plugins([folder]).make(Backbone, "helped")
         way = Extraction((Mono(),), LogMel(), backbone, "cpu", "fp32")
         digest = content_digest(utterance)
-        count = extract(pending([utterance], [digest], way, store), store, Silent())
+        count = extract(pending([utterance], [digest], way, store), Workspace(store))
         return count, store.read_features(way.recipes()["mono"], digest)[0]
 
     count, before = features()

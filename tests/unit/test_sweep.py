@@ -16,9 +16,10 @@ from bserkit.corpora.checking import Checked
 from bserkit.corpora.protocols import Fold
 from bserkit.corpora.reading import Corpus, Utterance
 from bserkit.errors import BserkitError, UsageError
-from bserkit.experiments.run import Prepared
+from bserkit.experiments.grid import combinations
+from bserkit.experiments.run import Prepared, parameters, tags
 from bserkit.experiments.settings import resolve
-from bserkit.experiments.sweep import Failed, _identity, combinations
+from bserkit.experiments.sweep import Failed, _identity
 from bserkit.identity.meaning import Code
 from bserkit.plugins.registry import load_plugins
 
@@ -183,7 +184,8 @@ def folds(train=0, test=1):
 
 def digest(*, settings=None, corpus=None, split=None):
     prepared = Prepared(corpus or checked(), split or folds(), audit=None, cautions={})
-    return _identity(settings or resolve(FAST, PLUGINS), prepared, PLUGINS)
+    settings = settings or resolve(FAST, PLUGINS)
+    return _identity(settings, prepared, parameters(settings), tags(settings, PLUGINS, prepared))
 
 
 def test_what_was_done_before_is_known_by_all_that_its_numbers_depend_on(monkeypatch):

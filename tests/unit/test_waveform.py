@@ -18,8 +18,8 @@ from bserkit.plugins.builtin.frontends import LogMel, Waveform
 from bserkit.plugins.builtin.opensmile import OpenSmile
 from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
 from bserkit.plugins.registry import load_plugins
-from bserkit.progress import Silent
 from bserkit.store import FeatureStore
+from bserkit.workspace import Workspace
 
 PLUGINS = load_plugins(outside=False)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -69,7 +69,7 @@ def recorded(folder, samples, name="a.wav", rate=16000):
 
 def features(utterances, extraction, store):
     digests = [content_digest(utterance) for utterance in utterances]
-    extract(pending(utterances, digests, extraction, store), store, Silent())
+    extract(pending(utterances, digests, extraction, store), Workspace(store))
     return [
         {channel: store.read_features(recipe, digest) for channel, recipe in extraction.recipes().items()}
         for digest in digests

@@ -17,14 +17,13 @@ from bserkit.corpora.audit.measuring import measure
 from bserkit.corpora.audit.near_duplicates import Fingerprint, Likeness, likenesses
 from bserkit.corpora.speakers import one_spelling
 from bserkit.identity.meaning import meaning
-from bserkit.parallel import in_threads
 from bserkit.text import counted, markdown_table
 
 if TYPE_CHECKING:
     from bserkit.corpora.audio import AudioFacts
     from bserkit.corpora.reading import Corpus, Utterance
-    from bserkit.progress import Reporter
     from bserkit.store import FeatureStore
+    from bserkit.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,7 @@ class Audit:
 
 
 def audit(
-    corpus: Corpus,
-    looked: Sequence[tuple[str, AudioFacts]],
-    store: FeatureStore,
-    reporter: Reporter,
-    needs_stereo: bool = True,
+    corpus: Corpus, looked: Sequence[tuple[str, AudioFacts]], workspace: Workspace, needs_stereo: bool = True
 ) -> Audit:
     """Measure every recording and compare them all; what was measured once is kept in the store.
 
@@ -116,7 +111,7 @@ def audit(
     """
     usable = [index for index, (_, facts) in enumerate(looked) if not facts.problem]
     by_content = {looked[index][0]: corpus.utterances[index] for index in usable}
-    sounds = _sounds(by_content, store, reporter)
+    sounds = _sounds(by_content, workspace)
     items = corpus.items
     unusable = [(one.item, one.reason) for one in corpus.skipped]
     unusable += [(items[index], facts.problem) for index, (_, facts) in enumerate(looked) if facts.problem]
@@ -131,7 +126,7 @@ def audit(
     for index, one in enumerate(measured):
         groups.setdefault(one.digest, []).append(index)
     same = {index: group[0] for group in groups.values() for index in group}
-    alike = _alike([looked[index][0] for index in usable], sounds, store)
+    alike = _alike([looked[index][0] for index in usable], sounds, workspace.store)
     near = [pair for pair in alike if same[pair.first] != same[pair.second]]
     exact = tuple(tuple(measured[index] for index in group) for group in groups.values() if len(group) > 1)
     return Audit(corpus, tuple(measured), tuple(unusable), exact, tuple(near), needs_stereo)
@@ -141,9 +136,10 @@ def _spelling(corpus: Corpus) -> dict[str, str]:
     return dict(zip(corpus.speakers, one_spelling(corpus.speakers).tolist(), strict=True))
 
 
-def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: Reporter) -> dict[str, dict[str, Any]]:
+def _sounds(by_content: Mapping[str, Utterance], workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Return what each recording was measured to be, and the words of its fingerprint, measuring what is not kept."""
     kind = f"sound-{_code()}"
+    store = workspace.store
     kept = {digest: store.known_facts(digest, kind) for digest in by_content}
     sounds = {digest: facts for digest, facts in kept.items() if facts is not None}
     if missing := [digest for digest in by_content if digest not in sounds]:
@@ -155,7 +151,7 @@ def _sounds(by_content: Mapping[str, Utterance], store: FeatureStore, reporter: 
             with unchanged(by_content[digest], digest):
                 return measure(by_content[digest])
 
-        sounds |= zip(missing, in_threads("Measuring audio", kept_measure, missing, "files", reporter), strict=True)
+        sounds |= zip(missing, workspace.each("Measuring audio", kept_measure, missing, "files"), strict=True)
     return sounds
 
 

@@ -1,0 +1,72 @@
+"""``bserkit audit``: what could fool the numbers of a corpus."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bserkit.cli.group import Command
+from bserkit.cli.options import (
+    CORPUS_HELP,
+    cache_option,
+    component_option,
+    given_plugins,
+    given_store,
+    microphones_option,
+    plugin_options,
+    show_failures,
+)
+from bserkit.workspace import Workspace
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path(path_type=Path))
+@component_option("--corpus", "corpus", CORPUS_HELP)
+@microphones_option
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all that was found as Markdown (FILE.md), or all pairs that share sound as csv.",
+)
+@cache_option
+@plugin_options
+@click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
+def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
+    """Look for what could fool the numbers of DATA, before anything is learned.
+
+    Findings come first to last by how much they can fool the numbers: sound or names shared between speakers; labels
+    that a silent Side gives away; labels, levels and delays that go with speakers; silent, clipped and unusable
+    recordings.
+
+    \b
+    bserkit audit corpora/emovo
+    bserkit audit corpora/emovo --out emovo.md
+    bserkit audit corpora/urdu --out shared.csv
+    """
+    from rich.console import Console
+
+    from bserkit.cli.console import ConsoleReporter, show_audit
+    from bserkit.corpora.audit.audit import audit as audit_corpus
+    from bserkit.corpora.audit.audit import duplicate_rows, markdown
+    from bserkit.corpora.checking import choose_microphones, look_at
+    from bserkit.corpora.reading import read_corpus
+    from bserkit.experiments.export import check_writable
+    from bserkit.experiments.settings import read_microphones, reader_for
+    from bserkit.text import csv_text
+
+    if out:
+        check_writable(out)
+    plugins = given_plugins(given)
+    show_failures(plugins)
+    workspace = Workspace(given_store(given["cache"]), ConsoleReporter(quiet))
+    chosen = read_microphones(microphones or "refuse")
+    read = choose_microphones(read_corpus(data, reader_for(data, corpus, plugins)), chosen, workspace)
+    found = audit_corpus(read, look_at(read, workspace), workspace)
+    show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
+    if out:
+        page = out.suffix.lower() == ".md"
+        out.write_text(markdown(found) if page else csv_text(duplicate_rows(found)), encoding="utf-8")

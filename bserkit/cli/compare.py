@@ -1,0 +1,83 @@
+"""``bserkit compare``: finished runs on the same utterances, beside one another and tested in pairs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bserkit.cli.group import Command
+
+
+@click.command(cls=Command)
+@click.argument("references", metavar="[RUN RUN...]", nargs=-1)
+@click.option("--experiment", metavar="NAME", default="bserkit", show_default=True, help="Where to look for the runs.")
+@click.option("--best", metavar="N", type=click.IntRange(min=2), help="Compare the N finished runs with the best UAR.")
+@click.option("--part", metavar="NAME", default="fusion", show_default=True, help="A channel, a transform or fusion.")
+@click.option(
+    "--resamples",
+    metavar="N",
+    type=click.IntRange(100, 100_000),
+    default=2000,
+    show_default=True,
+    help="How often speakers are drawn for an interval; also signs for a test, beyond 12 speakers.",
+)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws."
+)
+def compare(references: tuple[str, ...], experiment: str, best: int | None, part: str, **draws: int) -> None:
+    """Compare finished runs on the same items: are they different, or were the speakers lucky?
+
+    RUN is a run's id, the first characters of it, or its name (the most recent finished one of that name). Runs whose
+    items, labels or folds differ are refused. The tables are kept in MLflow, on a run named 'compare ...'.
+
+    \b
+    Intervals        draw whole speakers anew: what to expect on other speakers of this kind.
+    Permutation p    swaps the two runs speaker by speaker: the one to trust.
+    McNemar p        takes every item for independent: the one that papers print.
+    After Holm       the same p, corrected for the number of pairs. Look at these.
+
+    \b
+    With fewer than 6 speakers no permutation p can fall below 0.05, and with fewer than 10 an interval is rough.
+    More speakers help; more items of the same speakers hardly do.
+
+    \b
+    bserkit compare 3f2a 91bc
+    bserkit compare "csv block-max two-stage" 91bc --part left
+    bserkit compare --best 4 --experiment emovo
+    """
+    from rich.console import Console
+
+    from bserkit.cli.console import show_comparison
+    from bserkit.errors import UsageError
+    from bserkit.evaluation.comparison import compare as compare_runs
+    from bserkit.evaluation.comparison import comparison_rows, markdown, read_predictions
+    from bserkit.evaluation.results import FOLDS
+    from bserkit.text import csv_text
+    from bserkit.tracking.runs import best_runs, find_run, log_comparison, read_artifact_text
+
+    if best and references:
+        raise UsageError("Give runs or --best N, not both.")
+    runs = best_runs(experiment, best) if best else [find_run(one, experiment) for one in references]
+    ids = [run.run_id for run in runs]
+    if len(runs) < 2:
+        found = f"experiment {experiment!r} has {len(runs)} that finished" if best else f"{len(runs)} given"
+        raise UsageError(f"A comparison needs two runs; {found}. Try: bserkit compare RUN RUN, or --best 2.")
+    if twice := [reference for reference, one in zip(references, ids, strict=False) if ids.count(one) > 1]:
+        raise UsageError(f"{', '.join(twice)} mean the same run. Runs of one name are told apart by their ids.")
+    decisions = [
+        read_predictions(run, read_artifact_text(run, "predictions.csv"), read_artifact_text(run, FOLDS), part)
+        for run in runs
+    ]
+    chosen = ["The runs were chosen for being best on these very items, so the best owes some of its lead to luck."]
+    comparison = compare_runs(decisions, part, draws["resamples"], draws["seed"], notes=chosen if best else [])
+    show_comparison(Console(highlight=False, width=None if sys.stdout.isatty() else 160), comparison)
+    run_id, place = log_comparison(
+        runs[0].experiment,
+        f"compare {' '.join(one[:8] for one in ids)}",
+        {"runs": " ".join(ids), "part": part} | {name: str(value) for name, value in draws.items()},
+        {"comparison.csv": csv_text(comparison_rows(comparison)), "comparison.md": markdown(comparison)},
+    )
+    click.echo(
+        f"Kept as run {run_id} in experiment {runs[0].experiment!r}: comparison.csv and comparison.md in {place}"
+    )

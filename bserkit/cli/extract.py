@@ -1,0 +1,37 @@
+"""``bserkit extract``: features in a Parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bserkit.cli.group import Command
+from bserkit.cli.options import component_option, feature_options, given_settings
+from bserkit.workspace import Workspace
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path())
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@component_option("--pooler", "pooler", "Write one vector an utterance and channel instead of one a segment.")
+@feature_options
+def extract(data: str, out: Path, **given: Any) -> None:
+    """Write the features of DATA with their metadata to OUT, a Parquet file.
+
+    One row a segment and channel, or with --pooler one an utterance and channel. pandas, polars and DuckDB read it.
+
+    \b
+    bserkit extract corpora/emovo emovo.parquet --mono duplicate
+    bserkit extract corpora/emovo pooled.parquet --mono duplicate --pooler block-max
+    """
+    from bserkit.cli.console import ConsoleReporter
+    from bserkit.experiments.export import check_writable, export
+
+    check_writable(out)
+    pooled = given.pop("pooler")
+    settings, _, store = given_settings({"data": data, "pooler": pooled, **given})
+    workspace = Workspace(store, ConsoleReporter(quiet=given["quiet"]))
+    rows, utterances = export(out, settings, settings.pooler if pooled else None, workspace)
+    click.echo(f"{rows} rows of {utterances} utterances in {out}")
