@@ -49,35 +49,10 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
     from rich.console import Console
 
     from bserkit.cli.console import show_comparison
-    from bserkit.errors import UsageError
-    from bserkit.evaluation.comparison import compare as compare_runs
-    from bserkit.evaluation.comparison import comparison_rows, markdown, read_predictions
-    from bserkit.evaluation.results import FOLDS
-    from bserkit.text import csv_text
-    from bserkit.tracking.runs import best_runs, find_run, log_comparison, read_artifact_text
+    from bserkit.experiments.compare import compare_runs
 
-    if best and references:
-        raise UsageError("Give runs or --best N, not both.")
-    runs = best_runs(experiment, best) if best else [find_run(one, experiment) for one in references]
-    ids = [run.run_id for run in runs]
-    if len(runs) < 2:
-        found = f"experiment {experiment!r} has {len(runs)} that finished" if best else f"{len(runs)} given"
-        raise UsageError(f"A comparison needs two runs; {found}. Try: bserkit compare RUN RUN, or --best 2.")
-    if twice := [reference for reference, one in zip(references, ids, strict=False) if ids.count(one) > 1]:
-        raise UsageError(f"{', '.join(twice)} mean the same run. Runs of one name are told apart by their ids.")
-    decisions = [
-        read_predictions(run, read_artifact_text(run, "predictions.csv"), read_artifact_text(run, FOLDS), part)
-        for run in runs
-    ]
-    chosen = ["The runs were chosen for being best on these very items, so the best owes some of its lead to luck."]
-    comparison = compare_runs(decisions, part, draws["resamples"], draws["seed"], notes=chosen if best else [])
-    show_comparison(Console(highlight=False, width=None if sys.stdout.isatty() else 160), comparison)
-    run_id, place = log_comparison(
-        runs[0].experiment,
-        f"compare {' '.join(one[:8] for one in ids)}",
-        {"runs": " ".join(ids), "part": part} | {name: str(value) for name, value in draws.items()},
-        {"comparison.csv": csv_text(comparison_rows(comparison)), "comparison.md": markdown(comparison)},
-    )
+    made = compare_runs(references, experiment, best, part, **draws)
+    show_comparison(Console(highlight=False, width=None if sys.stdout.isatty() else 160), made.comparison)
     click.echo(
-        f"Kept as run {run_id} in experiment {runs[0].experiment!r}: comparison.csv and comparison.md in {place}"
+        f"Kept as run {made.run_id} in experiment {made.experiment!r}: comparison.csv and comparison.md in {made.place}"
     )

@@ -17,10 +17,10 @@ from rich.table import Table
 from bserkit.corpora.audit.audit import duplicate_rows, remark_rows, summary, summary_rows
 from bserkit.corpora.protocols import warnings_of
 from bserkit.corpora.speakers import one_spelling
-from bserkit.evaluation.comparison import remarks, tables
 from bserkit.evaluation.results import choice_text
 from bserkit.evaluation.statistics import interval_warning, nobody
 from bserkit.features.channels import FUSION
+from bserkit.reporting.comparison import remarks, tables
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
     from bserkit.corpora.audit.audit import Audit
     from bserkit.corpora.reading import Corpus
-    from bserkit.evaluation.comparison import Comparison, TextTable
+    from bserkit.evaluation.comparison import Comparison
     from bserkit.evaluation.cross_validation import Evaluation
     from bserkit.experiments.run import Plan, Prepared
     from bserkit.experiments.settings import Settings
     from bserkit.reporting.paper_tables import Page
+    from bserkit.reporting.tables import TextTable
 
 
 #: Speakers that a table names.

@@ -21,13 +21,12 @@ from bserkit.evaluation.statistics import (
     interval_warning,
     mcnemar,
     nobody,
-    over_speakers,
     power_warning,
     sign_flip_p,
     speaker_confusions,
     speaker_intervals,
 )
-from bserkit.text import counted, csv_rows, markdown_table
+from bserkit.text import csv_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 #: Up to so many runs every pair is tested; of more, each is tested against the first.
 EVERY_PAIR = 4
 #: The measures of which differences are tested.
-_TESTED = ("accuracy", "uar")
+TESTED = ("accuracy", "uar")
 #: How many differing items a refusal names.
 _NAMED = 3
 
@@ -191,7 +190,7 @@ def compare(
             else sign_flip_p(by_speaker[run][measure] - by_speaker[other][measure], resamples, seed)
             for other, run in tested
         ]
-        for measure in _TESTED
+        for measure in TESTED
     }
     items_holm = holm([one.p for one in items])
     permutation_holm = {name: p_values if unknown else holm(p_values) for name, p_values in permutation.items()}
@@ -201,9 +200,9 @@ def compare(
             other=other,
             difference=difference_intervals(confusions[run], confusions[other], resamples, seed),
             items=items[index],
-            permutation={measure: permutation[measure][index] for measure in _TESTED},
+            permutation={measure: permutation[measure][index] for measure in TESTED},
             mcnemar_holm=items_holm[index],
-            permutation_holm={measure: permutation_holm[measure][index] for measure in _TESTED},
+            permutation_holm={measure: permutation_holm[measure][index] for measure in TESTED},
         )
         for index, (other, run) in enumerate(tested)
     ]
@@ -271,97 +270,6 @@ def _differing(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     return [{name: one[name] for name in differing if name in one} for one in parameters]
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table of texts, to be drawn by whatever shows it; the first ``names`` columns are names, the others numbers."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    names: int
-
-    def markdown(self) -> str:
-        """Write the table below its title."""
-        return "\n\n".join([self.title, markdown_table([self.header, *self.rows], self.names)])
-
-
-def permutation_text(pair: Pair, measure: str) -> str:
-    """Spell the p of a pair's permutation test, after Holm in brackets; nothing where there was no test."""
-    p = pair.permutation[measure]
-    return "" if np.isnan(p) else f"{p:.2g} ({pair.permutation_holm[measure]:.2g})"
-
-
-def tables(comparison: Comparison) -> list[TextTable]:
-    """Write a comparison as tables: the runs, their differences, their UAR by speaker."""
-    measures = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1"}
-    runs = TextTable(
-        f"{comparison.part} of {comparison.items} utterances of "
-        f"{'unknown' if nobody(comparison.speakers) else len(comparison.speakers)} speakers"
-        f"{over_speakers(comparison.speakers)}",
-        ["", "run", "id", "what differs", *measures.values()],
-        [
-            [
-                str(index + 1),
-                run.name,
-                run.run_id[:8],
-                " ".join(f"{name}={value}" for name, value in comparison.differing[index].items()) or "nothing",
-                *(str(comparison.intervals[index][measure]) for measure in measures),
-            ]
-            for index, run in enumerate(comparison.runs)
-        ],
-        names=4,
-    )
-    pairs = TextTable(
-        "Differences; b: items that only the run named first got right, c: only the other; p (p after Holm for "
-        f"{counted(len(comparison.pairs), 'comparison')})",
-        ["", "accuracy", "UAR", "b", "c", "McNemar p", "permutation p, accuracy", "permutation p, UAR"],
-        [
-            [
-                f"{pair.run + 1} - {pair.other + 1}",
-                *(format(pair.difference[measure], "+.3f") for measure in _TESTED),
-                str(pair.items.b),
-                str(pair.items.c),
-                f"{pair.items.p:.2g} ({pair.mcnemar_holm:.2g})",
-                *(permutation_text(pair, measure) for measure in _TESTED),
-            ]
-            for pair in comparison.pairs
-        ],
-        names=1,
-    )
-    speakers = TextTable(
-        "UAR of each speaker",
-        ["speaker", *(str(index + 1) for index in range(len(comparison.runs)))],
-        [
-            [name or "unknown", *(f"{uar:.3f}" for uar in comparison.speaker_uar[:, column])]
-            for column, name in enumerate(comparison.speakers)
-        ],
-        names=1,
-    )
-    return [runs, pairs, speakers]
-
-
-def remarks(comparison: Comparison) -> list[str]:
-    """Write what belongs below the tables, a paragraph each: chance, how to read the tests, what to beware of."""
-    without = comparison.chance
-    return [
-        f"Chance: UAR {without.uar:.3f}; always {without.majority!r}: accuracy {without.accuracy:.3f}.",
-        (
-            ""
-            if nobody(comparison.speakers)
-            else "Intervals draw speakers and permutation tests swap speakers whole, so both are about new speakers. "
-        )
-        + "McNemar's test takes the items of a speaker for independent, so its p is usually too small.",
-        *comparison.notes,
-    ]
-
-
-def markdown(comparison: Comparison) -> str:
-    """Write a comparison as a Markdown document."""
-    blocks = ["# Comparison of " + ", ".join(run.run_id[:8] for run in comparison.runs)]
-    blocks += [table.markdown() for table in tables(comparison)]
-    return "\n\n".join([*blocks, *remarks(comparison)]) + "\n"
-
-
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return one row a number: of each run, of each pair (run minus other) and of each run and speaker."""
     ids = [run.run_id for run in comparison.runs]
@@ -396,7 +304,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "permutation_holm_p": pair.permutation_holm[measure],
         }
         for pair in comparison.pairs
-        for measure in _TESTED
+        for measure in TESTED
     ]
     rows += [
         {

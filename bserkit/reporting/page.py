@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bserkit.evaluation.comparison import TextTable
+    from bserkit.reporting.tables import TextTable
     from bserkit.tracking.runs import KeptRun
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bserkit.corpora.protocols import warnings_of
-from bserkit.evaluation.comparison import Predictions, TextTable, compare, permutation_text, read_predictions
+from bserkit.evaluation.comparison import Predictions, compare, read_predictions
 from bserkit.evaluation.metrics import Measures, measure
 from bserkit.evaluation.results import ORACLE
 from bserkit.evaluation.statistics import RESAMPLES, SEED, Interval, over_speakers
 from bserkit.features.channels import FUSION
+from bserkit.reporting.comparison import permutation_text
+from bserkit.reporting.tables import TextTable
 from bserkit.text import counted
 
 if TYPE_CHECKING:

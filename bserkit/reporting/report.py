@@ -14,7 +14,7 @@ import numpy as np
 from bserkit.component import Spec
 from bserkit.corpora.protocols import CAUTIONS, warnings_of
 from bserkit.corpora.speakers import one_spelling
-from bserkit.evaluation.comparison import Predictions, TextTable, read_predictions, utterance_of
+from bserkit.evaluation.comparison import Predictions, read_predictions, utterance_of
 from bserkit.evaluation.metrics import Measures, measure
 from bserkit.evaluation.results import FOLDS, ORACLE, SearchPoint, mean_scores, search_curves
 from bserkit.evaluation.statistics import (
@@ -29,6 +29,7 @@ from bserkit.evaluation.statistics import (
 from bserkit.features.channels import FUSION
 from bserkit.reporting.figures import fusion_search_figure, interval_figure, svg, training_figure
 from bserkit.reporting.page import Cell, Listing, Picture, Report, Section, ShadedTable
+from bserkit.reporting.tables import TextTable
 from bserkit.text import counted, csv_rows
 
 if TYPE_CHECKING:

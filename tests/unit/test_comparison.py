@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bserkit.errors import UsageError
-from bserkit.evaluation.comparison import check_comparable, compare, comparison_rows, markdown, read_predictions
+from bserkit.evaluation.comparison import check_comparable, compare, comparison_rows, read_predictions
+from bserkit.reporting.comparison import markdown
 from bserkit.text import csv_text
 from bserkit.tracking.runs import KeptRun
 

@@ -14,7 +14,6 @@ from bserkit.corpora.audio import content_digest, inspect_audio
 from bserkit.corpora.checking import Checked
 from bserkit.corpora.reading import Corpus, Utterance
 from bserkit.errors import UsageError
-from bserkit.evaluation.comparison import TextTable
 from bserkit.evaluation.metrics import measure
 from bserkit.evaluation.statistics import Interval
 from bserkit.features.example import channel_example
@@ -27,6 +26,7 @@ from bserkit.plugins.registry import load_plugins
 from bserkit.reporting.figures import confusion_figure, interval_figure, svg
 from bserkit.reporting.page import Cell, Picture, page
 from bserkit.reporting.report import Network, gather
+from bserkit.reporting.tables import TextTable
 from bserkit.store import FeatureStore
 from bserkit.text import csv_text
 from bserkit.tracking.runs import KeptRun
