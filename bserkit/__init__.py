@@ -6,13 +6,17 @@ all use.
 """
 
 from bserkit.component import Component
-from bserkit.corpora.reading import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
+from bserkit.corpora.reading import CorpusReader, CorpusTable, Skipped, Utterance, audio_files, audio_names, distinct
 from bserkit.corpora.speakers import one_spelling, same_name, speaker_groups, stratified_groups, unknown_speakers
-from bserkit.errors import BserkitError, UsageError
+from bserkit.corpora.table_file import read_cells, read_table
+from bserkit.corpora.walk import absence, walk
+from bserkit.errors import BserkitError, UsageError, nearest
+from bserkit.evaluation.metrics import measure
 from bserkit.features.backbones import Backbone
 from bserkit.features.channels import ChannelTransform
 from bserkit.features.frontends import Frontend, Segments
 from bserkit.features.pooling import Pooler
+from bserkit.identity.content import file_digest
 from bserkit.learning.classifiers import (
     Classifier,
     chosen,
@@ -45,19 +49,28 @@ __all__ = [
     "UsageError",
     "Utterance",
     "Views",
+    "absence",
     "audio_files",
+    "audio_names",
     "chosen",
     "class_scores",
+    "distinct",
+    "file_digest",
     "fit_classifier",
     "fit_joined",
     "hookimpl",
     "joined",
+    "measure",
+    "nearest",
     "one_spelling",
+    "read_cells",
+    "read_table",
     "same_name",
     "search_notes",
     "speaker_groups",
     "stratified_groups",
     "unknown_speakers",
+    "walk",
 ]
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from bserkit import Backbone, BserkitError, UsageError, hookimpl
-from bserkit.identity.content import file_digest
+from bserkit import Backbone, BserkitError, UsageError, file_digest, hookimpl
 
 if TYPE_CHECKING:
     import torch

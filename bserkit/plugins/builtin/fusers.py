@@ -22,12 +22,12 @@ from bserkit import (
     fit_joined,
     hookimpl,
     joined,
+    measure,
     one_spelling,
     search_notes,
     speaker_groups,
     stratified_groups,
 )
-from bserkit.evaluation.metrics import measure
 
 #: The exhaustive search's step is one tenth; whole tenths add up without rounding.
 _TENTHS = 10

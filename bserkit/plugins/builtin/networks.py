@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from bserkit.errors import BserkitError, UsageError, nearest
+from bserkit import BserkitError, UsageError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

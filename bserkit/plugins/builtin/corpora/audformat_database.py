@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.errors import nearest
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, nearest
 from bserkit.plugins.builtin.corpora.common import Located, folder
 
 if TYPE_CHECKING:

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.corpora.walk import absence, walk
-from bserkit.errors import nearest
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, absence, nearest, walk
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence

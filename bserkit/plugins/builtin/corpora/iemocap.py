@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.errors import nearest
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, nearest
 from bserkit.plugins.builtin.corpora.common import folder
 
 if TYPE_CHECKING:

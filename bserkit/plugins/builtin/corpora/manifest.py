@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance
-from bserkit.corpora.reading import distinct
-from bserkit.corpora.table_file import read_table
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, distinct, read_table
 from bserkit.plugins.builtin.corpora.common import LabelNames, Located, renamed
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from bserkit import CorpusReader, CorpusTable, Skipped, Utterance, audio_files
-from bserkit.corpora.reading import audio_names
+from bserkit import CorpusReader, CorpusTable, Skipped, Utterance, audio_files, audio_names
 from bserkit.plugins.builtin.corpora.common import folder, once
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import BadZipFile
 
-from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, audio_files
-from bserkit.corpora.table_file import read_cells, read_table
+from bserkit import CorpusReader, CorpusTable, Skipped, UsageError, Utterance, audio_files, read_cells, read_table
 from bserkit.plugins.builtin.corpora.common import files_like, folder, once
 
 if TYPE_CHECKING:
