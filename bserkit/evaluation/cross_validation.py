@@ -1,10 +1,9 @@
-"""Cross-validation: in each fold a fuser learns from the training items and scores the test items."""
+"""Cross-validation: in each fold a model is fitted on the training items and scores the test items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,27 +12,44 @@ from bserkit.errors import BserkitError
 from bserkit.evaluation.metrics import Measures, measure
 from bserkit.evaluation.statistics import Interval, speaker_confusions, speaker_intervals
 from bserkit.features.channels import FUSION
-from bserkit.features.contracts import asked, class_scores_of
-from bserkit.learning.classifiers import ClassifierError
+from bserkit.features.contracts import asked
 from bserkit.learning.fusion import OracleFusion, Trial
+from bserkit.learning.model import FittedModel, fit_model
 
 if TYPE_CHECKING:
     from bserkit.corpora.protocols import Fold
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import Fuser
-    from bserkit.learning.views import FeatureSource, Views
+    from bserkit.learning.views import FeatureSource
     from bserkit.progress import Reporter
 
 
 @dataclass(frozen=True)
 class FoldOutcome:
-    """What was learned in one fold: see ``FittedFuser``."""
+    """The model that was fitted on the training items of one fold."""
 
     fold: Fold
-    weights: Mapping[str, float]
-    trials: Sequence[Trial]
-    notes: Sequence[str]
-    choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model: FittedModel
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The fusion's weights: see ``FittedFuser``, as for all below."""
+        return self.model.weights
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """Every weighting that was tried."""
+        return self.model.fitted.trials
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader must know."""
+        return self.model.notes
+
+    @property
+    def choices(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the classifiers chose by searching."""
+        return self.model.choices
 
 
 @dataclass(frozen=True)
@@ -109,18 +125,16 @@ def evaluate(
     with reporter.stage("Learning and evaluating", len(folds), "folds") as advance:
         for index, fold in enumerate(folds):
             seen = source.views(index)
-            with _told(fold, fuser, classifier):
-                training = seen.take(fold.train)
-                fitted = fuser.fit(training, classifier.make)
-                test = seen.take(fold.test).without_labels()
-                # Last, so that no part can stand for the decision.
+            try:
+                fitted = fit_model(seen.take(fold.train), fuser, classifier)
+                test = seen.take(fold.test)
+                # Last, so that no part can stand for the fusion.
                 scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
-            shape = len(fold.test), len(seen.classes)
+            except BserkitError as error:
+                raise BserkitError(f"fold {fold.name}: {error}") from error
             for part, scores in scored.items():
-                where = f"{part} in fold {fold.name}"
-                parts.setdefault(part, []).append(class_scores_of(fuser, scores, shape, where))
-            notes = [*fitted.notes, *_flat_channels(training)]
-            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.trials, notes, fitted.choices))
+                parts.setdefault(part, []).append(scores)
+            outcomes.append(FoldOutcome(fold, fitted))
             advance(1)
     order = np.argsort(np.concatenate([fold.test for fold in folds]), kind="stable")
     items = np.concatenate([fold.test for fold in folds])[order]
@@ -132,23 +146,3 @@ def evaluate(
     with asked(fuser, "the oracle's decision"):
         oracle = fuser.oracle(by_channel, dict(seen.transforms), labels.copy(), seen.classes)
     return Evaluation(seen.classes, items, labels, seen.speakers[items], fold_of, every, outcomes, oracle)
-
-
-def _flat_channels(training: Views) -> list[str]:
-    flat = [channel for channel, values in training.features.items() if (values == values[:1]).all()]
-    told = f"nothing can be learned from {', '.join(flat)}: the features of all training items are equal"
-    return [told] if flat else []
-
-
-@contextmanager
-def _told(fold: Fold, fuser: Fuser, classifier: Classifier) -> Iterator[None]:
-    """Say of a failure which component it is of, and in which fold."""
-    try:
-        yield
-    except ClassifierError as error:
-        raise BserkitError(f"classifier {classifier.name}, fold {fold.name}: {error}") from error
-    except BserkitError as error:
-        raise BserkitError(f"fusion {fuser.name}, fold {fold.name}: {error}") from error
-    except Exception as error:
-        said = f"fusion {fuser.name}, fold {fold.name}: {type(error).__name__}: {error}"
-        raise BserkitError(f"{said}\nThe same command with -v before it shows where: bserkit -v ...") from error

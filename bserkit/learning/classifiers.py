@@ -34,6 +34,11 @@ class Classifier(Component):
         What a search chose, its ``best_params_`` or the ``chosen_`` of any other estimator, is logged by fold, and the
         sentences of its ``notes_`` become notes of the run. It may have ``fit_joined``, which does all of what
         ``fit_joined`` of this module does at once, if that is quicker.
+
+        A fitted estimator of scikit-learn's own, such as a ``Pipeline`` of these, can be saved as it is. Any other
+        needs two methods: ``state()`` returns all that scoring needs as a dictionary of None, text, numbers, arrays of
+        numbers or text, and lists and dictionaries of these; ``restore(state)``, called on what ``make`` returned,
+        returns the same fitted estimator again. Tuples become lists on the way.
         """
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bserkit.component import Component
+from bserkit.errors import BserkitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +51,17 @@ class FittedFuser(ABC):
         """Score the same items by single channels and transforms, each ``(item, class)``, where that has a meaning."""
         return {}
 
+    def state(self) -> Mapping[str, Any]:
+        """Return all that ``scores`` and ``parts`` need, by name, from which ``Fuser.restore`` makes the same again.
+
+        It may hold None, text, numbers, arrays of numbers or text, fitted classifiers, and lists and dictionaries of
+        these. How a classifier is kept is its own affair: see ``Classifier.make``.
+
+        Raises:
+            BserkitError: the fuser's author offers no way to save it.
+        """
+        raise BserkitError(f"{type(self).__name__} has no state(), so that it cannot be saved; its author can add one.")
+
 
 @dataclass(frozen=True)
 class OracleFusion:
@@ -73,6 +85,18 @@ class Fuser(Component):
     @abstractmethod
     def fit(self, views: Views, make_classifier: Callable[[], Any]) -> FittedFuser:
         """Fit on training items; ``make_classifier`` returns a fresh scikit-learn classifier at each call."""
+
+    def restore(self, state: Mapping[str, Any]) -> FittedFuser:
+        """Return what was fitted, given its ``state()``, in which tuples have become lists.
+
+        Its weights, notes and choices are kept beside it and need not be restored.
+
+        Raises:
+            BserkitError: the fuser's author offers no way to load it.
+        """
+        raise BserkitError(
+            f"{type(self).__name__} has no restore(), so that it cannot be loaded; its author can add one."
+        )
 
     def oracle(
         self,

@@ -49,7 +49,7 @@ class Views:
         """Return themselves: they are the same in every fold."""
         return self
 
-    def take(self, rows: np.ndarray) -> Views:
+    def take(self, rows: np.ndarray | slice) -> Views:
         """Return the views of some of the items, by index; nothing in them can be written to."""
         features = {channel: _lent(values[rows]) for channel, values in self.features.items()}
         labels = _lent(self.labels[rows] if len(self.labels) else self.labels)

@@ -204,6 +204,10 @@ def bserkit_classifiers() -> Iterable[type[Classifier]]:
     are not known a whole number splits single items, and the run notes it. What a search chose (``best_params_``, or
     ``chosen_`` of an estimator of your own) is logged by fold.
 
+    A fitted classifier of scikit-learn's own can be saved as it is; an estimator of your own needs ``state()``, which
+    returns what scoring needs as numbers, text, arrays, lists and dictionaries, and ``restore(state)``, which is called
+    on a fresh one and returns the fitted one again. Nothing is pickled.
+
     Example:
         .. code-block:: python
 
@@ -236,7 +240,8 @@ def bserkit_fusers() -> Iterable[type[Fuser]]:
     """Add fusers.
 
     A fitted fuser's ``choices``, by part what ``bserkit.chosen`` says of its classifier, and its ``notes``, to which
-    ``bserkit.search_notes`` of each classifier belong, are logged by fold.
+    ``bserkit.search_notes`` of each classifier belong, are logged by fold. ``FittedFuser.state`` and ``Fuser.restore``,
+    two methods of one line, are what a model of it is saved and loaded by; without them it is evaluated all the same.
 
     Example:
         .. code-block:: python
@@ -258,6 +263,9 @@ def bserkit_fusers() -> Iterable[type[Fuser]]:
                         }
                     )
 
+                def restore(self, state):
+                    return FittedLoudest(state["estimators"])
+
 
             class FittedLoudest(FittedFuser):
                 def __init__(self, estimators):
@@ -269,6 +277,9 @@ def bserkit_fusers() -> Iterable[type[Fuser]]:
                         for channel, estimator in self.estimators.items()
                     ]
                     return np.max(scored, axis=0)
+
+                def state(self):
+                    return {"estimators": self.estimators}
 
 
             @hookimpl

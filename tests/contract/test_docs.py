@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bserkit import Views
+from bserkit import Fuser, Views
 from bserkit.component import parse_specs
 from bserkit.experiments.settings import one_spec, read_config, resolve
+from bserkit.learning.model import fit_model
+from bserkit.learning.model_files import load_model, save_model
 from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.registry import KINDS, load_plugins
 
@@ -64,12 +66,15 @@ def test_commands_in_the_readme_name_components_that_exist():
             assert set(spec.parameters) <= set(plugins.find(option, spec.name).component.model_fields)
 
 
-def test_the_installable_example_brings_a_fuser_that_works(monkeypatch):
+def test_the_installable_example_brings_a_fuser_that_works(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "examples" / "bserkit-vote" / "src")
     (vote,) = importlib.import_module("bserkit_vote").bserkit_fusers()
     generator = np.random.default_rng(0)
     labels = np.array(["a", "b"] * 10)
     features = {channel: generator.normal(size=(20, 3)) + 3 * (labels == "b")[:, None] for channel in ("left", "right")}
     views = Views(features, {"left": "lr", "right": "lr"}, ("a", "b"), labels, np.array(["s1", "s2"] * 10))
-    scores = vote().fit(views, LinearSvm().make).scores(views.without_labels())
-    assert (np.array(["a", "b"])[scores.argmax(axis=1)] == labels).mean() > 0.9
+    model = fit_model(views, vote(), LinearSvm())
+    assert (model.predict(views) == labels).mean() > 0.9
+    save_model(model, tmp_path / "model")
+    loaded = load_model(tmp_path / "model", lambda contract, spec: vote() if contract is Fuser else LinearSvm())
+    np.testing.assert_array_equal(loaded.scores(views), model.scores(views))

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from bserkit import Views, speaker_groups
 from bserkit.corpora.protocols import Fold
 from bserkit.evaluation.cross_validation import evaluate
+from bserkit.learning.model_files import model_content
 from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
@@ -47,10 +48,11 @@ def first_fold(views):
 
 
 def learned(views, fuser, classifier, rows=slice(None)):
-    """Evaluate one fold by the real code; return every part's scores of some test items, the weights and the trials."""
+    """Evaluate one fold by the real code; return every part's scores of some test items, the trials and the model."""
     result = evaluate(views, [first_fold(views)], fuser, classifier, Silent())
     (outcome,) = result.outcomes
-    return {part: scores[rows].tolist() for part, scores in result.scores.items()}, outcome.weights, outcome.trials
+    scores = {part: scores[rows].tolist() for part, scores in result.scores.items()}
+    return scores, outcome.trials, model_content(outcome.model)
 
 
 def features_of_a_test_item_move_others(views, fuser, classifier):
@@ -110,6 +112,19 @@ def test_a_scaler_fitted_on_all_items_is_noticed(fuser, kept, monkeypatch):
     assert not features_of_a_test_item_move_others(views, fuser, LinearSvm())
     monkeypatch.setattr(_Block, "_scaled", by_all)
     assert features_of_a_test_item_move_others(views, fuser, LinearSvm())
+
+
+def test_a_model_that_keeps_a_test_item_is_noticed(kept, monkeypatch):
+    fit = LinearSVM.fit
+
+    def keep(estimator, X, y):
+        fitted = fit(estimator, X, y)
+        fitted.example_ = kept[-1].features["left"][MARKED].copy()
+        return fitted
+
+    assert not features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm())
+    monkeypatch.setattr(LinearSVM, "fit", keep)
+    assert features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm())
 
 
 def test_fusion_weights_searched_on_test_items_are_noticed(kept, monkeypatch):

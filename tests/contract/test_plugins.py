@@ -25,6 +25,8 @@ from bserkit import (
 )
 from bserkit.cli import main
 from bserkit.corpora.reading import read_corpus
+from bserkit.learning.model import fit_model
+from bserkit.learning.model_files import load_model, save_model
 from bserkit.plugins import hooks
 from bserkit.plugins.registry import CONTRACTS, KINDS, load_plugins
 
@@ -185,14 +187,19 @@ def test_the_example_of_a_classifier_is_fitted_and_scores(examples):
     assert class_scores(estimator, seen.features["left"], seen.classes).shape == (12, 3)
 
 
-def test_the_example_of_a_fuser_is_fitted_and_scores_unlabelled_items(examples):
+def test_the_example_of_a_fuser_is_fitted_and_saved(examples, tmp_path):
     fuser = make_example(examples, "bserkit_fusers")
     assert isinstance(fuser, Fuser)
     seen = views()
     classifier = make_example(examples, "bserkit_classifiers")
-    scores = fuser.fit(seen, classifier.make).scores(seen.without_labels())
+    model = fit_model(seen, fuser, classifier)
+    scores = model.scores(seen.without_labels())
     assert scores.shape == (12, 3)
     assert np.isfinite(scores).all()
+    save_model(model, tmp_path / "model")
+    made = {fuser.name: fuser, classifier.name: classifier}
+    loaded = load_model(tmp_path / "model", lambda _, spec: made[spec.name])
+    np.testing.assert_array_equal(loaded.scores(seen), scores)
 
 
 def test_a_file_in_a_named_folder_is_a_plugin_named_with_its_place_and_digest(tmp_path):

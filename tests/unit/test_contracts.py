@@ -415,7 +415,7 @@ def test_a_fuser_changes_nothing_for_others(utterances, store):
 def test_what_a_fuser_gives_is_checked(utterances, store, made):
     views = run(utterances, extraction(), store)
     with pytest.raises(
-        BserkitError, match=r"fusion greedy made .* of fusion in fold s0; expected finite \(item, class\)"
+        BserkitError, match=r"fold s0: fusion greedy made .* of fusion; expected finite \(item, class\)"
     ):
         evaluate(views, folds(views), Greedy(made=made), LinearSvm(), Silent())
 

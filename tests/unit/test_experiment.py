@@ -172,7 +172,7 @@ class Broken(Mean):
 def test_a_failure_names_the_component_and_the_fold():
     views = corpus()
     views.features["left"][50, 0] = np.nan
-    with pytest.raises(BserkitError, match=r"classifier linear-svm, fold g0: LinearSVM could not learn from 48 items"):
+    with pytest.raises(BserkitError, match=r"fold g0: classifier linear-svm: LinearSVM could not learn from 48 items"):
         run(views, Mean())
-    with pytest.raises(BserkitError, match=r"fusion broken, fold g0: KeyError: 'left'"):
+    with pytest.raises(BserkitError, match=r"fold g0: fusion broken: KeyError: 'left'"):
         run(corpus(), Broken())

@@ -58,6 +58,10 @@ class _Searching(Fuser):
             for channel, features in views.features.items()
         }
 
+    def restore(self, state: Mapping[str, Any]) -> FittedFuser:
+        """Return the fitted classifiers of the channels with their weights."""
+        return _FittedScores(state["estimators"], state["weights"])
+
     def _notes(self, views: Views, group_of: np.ndarray) -> tuple[str, ...]:
         """Say that inner groups part speakers, or may do so, if they do."""
         named = one_spelling(views.speakers)
@@ -216,6 +220,11 @@ class Feature(_Searching):
         estimators = fit_joined(make_classifier, views.features, joins, views.labels, together)
         return _FittedFeatures(estimators, groups, self._notes(views, speaker_groups(together, _RANDOM_GROUPS)))
 
+    def restore(self, state: Mapping[str, Any]) -> FittedFuser:
+        """Return the fitted classifiers of the joined channels."""
+        estimators = {tuple(join): estimator for join, estimator in state["estimators"]}
+        return _FittedFeatures(estimators, {part: tuple(join) for part, join in state["groups"].items()})
+
 
 class _FittedScores(FittedFuser):
     def __init__(
@@ -234,6 +243,9 @@ class _FittedScores(FittedFuser):
     def parts(self, views: Views) -> dict[str, np.ndarray]:
         by_channel = self._by_channel(views)
         return by_channel | _fuse(by_channel, self.weights, views.channels_of())[0]
+
+    def state(self) -> dict[str, Any]:
+        return {"estimators": self.estimators, "weights": self.weights}
 
     def _by_channel(self, views: Views) -> dict[str, np.ndarray]:
         return {
@@ -258,6 +270,9 @@ class _FittedFeatures(FittedFuser):
 
     def parts(self, views: Views) -> dict[str, np.ndarray]:
         return {name: self._score(views, channels) for name, channels in self.groups.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"estimators": [*self.estimators.items()], "groups": self.groups}
 
     def _score(self, views: Views, channels: tuple[str, ...]) -> np.ndarray:
         return class_scores(self.estimators[channels], joined(views.features, channels), views.classes)

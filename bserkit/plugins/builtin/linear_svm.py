@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import combinations, takewhile
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -30,7 +30,21 @@ TOLERANCE = 1e-5
 _DTYPES = (np.float32, np.float64)
 
 
-class LinearSVM(ClassifierMixin, BaseEstimator):
+class Restorable:
+    """Gives as its state what ``fit`` learned, which ends in an underscore, as is scikit-learn's custom."""
+
+    def state(self) -> dict[str, Any]:
+        """Return every fitted attribute by name, or its own state."""
+        learned = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        return {name: value.state() if isinstance(value, Restorable) else value for name, value in learned.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        """Return this estimator as it was fitted."""
+        vars(self).update(state)
+        return self
+
+
+class LinearSVM(Restorable, ClassifierMixin, BaseEstimator):
     """Linear SVMs, one a class against the rest or one a pair of classes, fitted through one Gram matrix for all.
 
     Features are scaled to deviation 1 and divided by the square root of their number, so that ``c`` means the same for

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from scipy.linalg import eigh
@@ -14,14 +15,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bserkit.plugins.builtin.linear_svm import LinearSVM, largest_deviation
+from bserkit.plugins.builtin.linear_svm import LinearSVM, Restorable, largest_deviation
 
 #: When the search for a latent direction has settled: near enough for the order of items to change no decision.
 _TOLERANCE = 1e-12
 _ITERATIONS = 5000
 
 
-class PLS(ClassifierMixin, BaseEstimator):
+class PLS(Restorable, ClassifierMixin, BaseEstimator):
     """Partial least squares regression from standardised features to one column a class, 1 for its items and else 0.
 
     Equal, up to rounding, to scikit-learn's ``PLSRegression`` on the same features and columns, both scaled to
@@ -66,8 +67,12 @@ class PLS(ClassifierMixin, BaseEstimator):
         """Return the class of the largest score of each item."""
         return _decided(self.decision_function(X), self.classes_)
 
+    def restore(self, state: Mapping[str, Any]) -> PLS:
+        """Return this regression as it was fitted."""
+        return super().restore({**state, "scaler_": _Scaler().restore(state["scaler_"])})
 
-class PcaSVM(ClassifierMixin, BaseEstimator):
+
+class PcaSVM(Restorable, ClassifierMixin, BaseEstimator):
     """Standardised features, their principal components, then the linear SVM.
 
     Components keep their lengths, so with all of them this is the linear SVM without them, and ``c`` means the same.
@@ -106,8 +111,7 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
         self.components_ = min(count, len(lengths))
         # The SVM divides by the root of the number of its features; here that of the original ones is meant.
         self.directions_ = directions[:, : self.components_] * np.sqrt(self.components_ / X.shape[1])
-        svm = LinearSVM(self.c, "none", self.search, self.class_weight, self.decision)
-        self.svm_ = svm.fit(scaled @ self.directions_, y, groups)
+        self.svm_ = self._svm().fit(scaled @ self.directions_, y, groups)
         self.chosen_, self.notes_ = self.svm_.chosen_, self.svm_.notes_
         return self
 
@@ -121,8 +125,16 @@ class PcaSVM(ClassifierMixin, BaseEstimator):
         """Return the class of the largest score of each item."""
         return _decided(self.decision_function(X), self.classes_)
 
+    def restore(self, state: Mapping[str, Any]) -> PcaSVM:
+        """Return this SVM as it was fitted."""
+        parts = {"scaler_": _Scaler().restore(state["scaler_"]), "svm_": self._svm().restore(state["svm_"])}
+        return super().restore({**state, **parts})
 
-class _Scaler(StandardScaler):
+    def _svm(self) -> LinearSVM:
+        return LinearSVM(self.c, "none", self.search, self.class_weight, self.decision)
+
+
+class _Scaler(Restorable, StandardScaler):
     """Scales to deviation 1 over the training items, and limits others to what those can have: see ``LinearSVM``."""
 
     def transform(self, X: np.ndarray) -> np.ndarray:

@@ -22,11 +22,19 @@ class Vote(Fuser):
             },
         )
 
+    def restore(self, state):
+        """Return what a saved model's fuser had learned."""
+        return _FittedVote(self.margin, state["estimators"])
+
 
 class _FittedVote(FittedFuser):
     def __init__(self, margin, estimators):
         self.margin = margin
         self.estimators = estimators
+
+    def state(self):
+        """Return what was learned, for saving."""
+        return {"estimators": self.estimators}
 
     def parts(self, views):
         """Return each channel's (item, class) scores, for the tables."""
