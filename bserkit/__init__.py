@@ -5,6 +5,9 @@ The names below are what a plugin needs. The folders read in the data's order: `
 all use.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from bserkit.component import Component
 from bserkit.corpora.reading import CorpusReader, CorpusTable, Skipped, Utterance, audio_files, audio_names, distinct
 from bserkit.corpora.speakers import one_spelling, same_name, speaker_groups, stratified_groups, unknown_speakers
@@ -30,6 +33,9 @@ from bserkit.learning.fusion import FittedFuser, Fuser, OracleFusion, Trial
 from bserkit.learning.views import Views
 from bserkit.plugins.hooks import hookimpl
 
+if TYPE_CHECKING:
+    from bserkit.api import audit, compare, extract, load_run, run, sweep
+
 __all__ = [
     "Backbone",
     "BserkitError",
@@ -52,32 +58,49 @@ __all__ = [
     "absence",
     "audio_files",
     "audio_names",
+    "audit",
     "chosen",
     "class_scores",
+    "compare",
     "distinct",
+    "extract",
     "file_digest",
     "fit_classifier",
     "fit_joined",
     "hookimpl",
     "joined",
+    "load_run",
     "measure",
     "nearest",
     "one_spelling",
     "read_cells",
     "read_table",
+    "run",
     "same_name",
     "search_notes",
     "speaker_groups",
     "stratified_groups",
+    "sweep",
     "unknown_speakers",
     "walk",
 ]
 
 
-def __getattr__(name: str) -> str:
-    """Return ``__version__``, looked up only when it is asked for, so that importing stays instant."""
+#: Functions for notebooks and programs, which import what takes a second: only once they are asked for.
+_API = frozenset({"audit", "compare", "extract", "load_run", "run", "sweep"})
+
+
+def __getattr__(name: str) -> Any:
+    """Return what is looked up only when it is asked for, so that importing stays instant."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("bserkit")
+    if name in _API:
+        return getattr(import_module("bserkit.api"), name)
     raise AttributeError(f"module 'bserkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what there is, for completion in a notebook."""
+    return sorted([*globals(), *_API])

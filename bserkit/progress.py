@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+_LOG = logging.getLogger("bserkit")
 
 
 class Reporter(Protocol):
@@ -56,3 +60,18 @@ class Unstaged(Silent):
     def say(self, text: str) -> None:
         """Show a finding or a notice."""
         self.reporter.say(text)
+
+
+class Logged:
+    """Writes to the log ``bserkit``: notices, and each stage when it is done."""
+
+    def say(self, text: str) -> None:
+        """Log a finding or a notice."""
+        _LOG.info("%s", text)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Log a stage of ``total`` units when it is done."""
+        began = time.monotonic()
+        yield lambda done: None
+        _LOG.info("%s: %d %s in %.1f s", name, total, unit, time.monotonic() - began)

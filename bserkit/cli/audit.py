@@ -14,12 +14,11 @@ from bserkit.cli.options import (
     cache_option,
     component_option,
     given_plugins,
-    given_store,
+    given_workspace,
     microphones_option,
     plugin_options,
     show_failures,
 )
-from bserkit.workspace import Workspace
 
 
 @click.command(cls=Command)
@@ -49,11 +48,8 @@ def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | N
     """
     from rich.console import Console
 
-    from bserkit.cli.console import ConsoleReporter, show_audit
-    from bserkit.corpora.audit.audit import audit as audit_corpus
-    from bserkit.corpora.audit.audit import duplicate_rows, markdown
-    from bserkit.corpora.checking import choose_microphones, look_at
-    from bserkit.corpora.reading import read_corpus
+    from bserkit.cli.console import show_audit
+    from bserkit.corpora.audit.audit import audit_data, duplicate_rows, markdown
     from bserkit.experiments.export import check_writable
     from bserkit.experiments.settings import read_microphones, reader_for
     from bserkit.text import csv_text
@@ -62,10 +58,8 @@ def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | N
         check_writable(out)
     plugins = given_plugins(given)
     show_failures(plugins)
-    workspace = Workspace(given_store(given["cache"]), ConsoleReporter(quiet))
-    chosen = read_microphones(microphones or "refuse")
-    read = choose_microphones(read_corpus(data, reader_for(data, corpus, plugins)), chosen, workspace)
-    found = audit_corpus(read, look_at(read, workspace), workspace)
+    workspace, _ = given_workspace(given["cache"], quiet)
+    found = audit_data(data, reader_for(data, corpus, plugins), read_microphones(microphones or "refuse"), workspace)
     show_audit(Console(highlight=False, width=None if sys.stdout.isatty() else 160), found, quiet)
     if out:
         page = out.suffix.lower() == ".md"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import cache_option, given_store
+from bserkit.cli.options import cache_option
 
 
 @click.group(invoke_without_command=True)
@@ -16,6 +16,8 @@ from bserkit.cli.options import cache_option, given_store
 def cache(ctx: click.Context, cache: str | None) -> None:
     """Show what the feature store holds and how much room it takes; 'prune' deletes."""
     from datetime import datetime
+
+    from bserkit.experiments.opening import given_store
 
     store = given_store(cache)
     ctx.obj = store

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import component_option, feature_options, given_settings
-from bserkit.workspace import Workspace
+from bserkit.cli.options import component_option, feature_options, given_settings, given_workspace
 
 
 @click.command(cls=Command)
@@ -26,12 +25,11 @@ def extract(data: str, out: Path, **given: Any) -> None:
     bserkit extract corpora/emovo emovo.parquet --mono duplicate
     bserkit extract corpora/emovo pooled.parquet --mono duplicate --pooler block-max
     """
-    from bserkit.cli.console import ConsoleReporter
     from bserkit.experiments.export import check_writable, export
 
     check_writable(out)
     pooled = given.pop("pooler")
-    settings, _, store = given_settings({"data": data, "pooler": pooled, **given})
-    workspace = Workspace(store, ConsoleReporter(quiet=given["quiet"]))
+    settings, _, cache = given_settings({"data": data, "pooler": pooled, **given})
+    workspace, _ = given_workspace(cache, given["quiet"])
     rows, utterances = export(out, settings, settings.pooler if pooled else None, workspace)
     click.echo(f"{rows} rows of {utterances} utterances in {out}")

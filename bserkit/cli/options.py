@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,19 +11,17 @@ from bserkit.cli.completion import complete_component
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bserkit.cli.console import ConsoleReporter
     from bserkit.experiments.settings import Settings
     from bserkit.plugins.registry import Plugins
-    from bserkit.store import FeatureStore
+    from bserkit.workspace import Workspace
 
 
 def given_plugins(given: dict[str, Any]) -> Plugins:
     """Load the plugins that a command's options, or the environment, ask for."""
-    from bserkit.plugins.registry import load_plugins
+    from bserkit.experiments import opening
 
-    folders = given.get("plugins_dir") or os.environ.get("BSERKIT_PLUGINS_DIR")
-    return load_plugins(
-        [Path(folder) for folder in str(folders).split(os.pathsep)] if folders else [], not given.get("no_plugins")
-    )
+    return opening.given_plugins(given.get("plugins_dir"), not given.get("no_plugins"))
 
 
 #: What --corpus does, in every command that reads one.
@@ -140,30 +136,28 @@ def show_failures(plugins: Plugins) -> None:
         click.secho(f"failed: {failure.source.name} ({failure.source.location}): {failure.reason}", fg="red", err=True)
 
 
-def given_store(asked: str | None) -> FeatureStore:
-    """Return the feature store that was asked for, that the environment names, or the user's own."""
-    from bserkit.store import FeatureStore, default_folder
+def given_workspace(cache: str | None, quiet: bool) -> tuple[Workspace, ConsoleReporter]:
+    """Return a workspace that shows what goes on in the terminal, unless quiet."""
+    from bserkit.cli.console import ConsoleReporter
+    from bserkit.experiments.opening import given_store
+    from bserkit.workspace import Workspace
 
-    folder = asked or os.environ.get("BSERKIT_CACHE")
-    return FeatureStore(Path(folder).expanduser() if folder else default_folder())
+    reporter = ConsoleReporter(quiet)
+    return Workspace(given_store(cache), reporter), reporter
 
 
-def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, FeatureStore]:
-    """Merge a configuration file below the options, and return the settings, the plugins and the store."""
+def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, str | None]:
+    """Merge a configuration file below the options; return the settings, the plugins and where features are kept."""
     from bserkit.experiments.settings import resolve
 
     values, loaded = given_values(given)
-    return resolve(values, loaded), loaded, given_store(values.get("cache"))
+    return resolve(values, loaded), loaded, values.get("cache")
 
 
 def given_values(given: dict[str, Any]) -> tuple[dict[str, Any], Plugins]:
     """Merge a configuration file below the options, not yet checked, and return the plugins with it."""
-    from bserkit.experiments.settings import read_config
+    from bserkit.experiments import opening
 
-    values = read_config(Path(given["config"])) if given.get("config") else {}
-    values |= {key.replace("_", "-"): value for key, value in given.items() if value is not None and key != "config"}
-    if folders := os.environ.get("BSERKIT_PLUGINS_DIR"):
-        values.setdefault("plugins-dir", folders)
-    loaded = given_plugins({"plugins_dir": values.get("plugins-dir"), "no_plugins": values.get("no-plugins")})
+    values, loaded = opening.given_values(given)
     show_failures(loaded)
     return values, loaded

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import feature_options, given_settings, learning_options
-from bserkit.workspace import Workspace
+from bserkit.cli.options import feature_options, given_settings, given_workspace, learning_options
 
 
 @click.command(cls=Command)
@@ -35,12 +34,11 @@ def run(data: str | None, **given: Any) -> None:
     """
     from rich.console import Console
 
-    from bserkit.cli.console import ConsoleReporter, show_cautions, show_findings, show_results
+    from bserkit.cli.console import show_cautions, show_findings, show_results
     from bserkit.experiments.run import execute, plan
 
-    settings, plugins, store = given_settings({"data": data, **given})
-    reporter = ConsoleReporter(quiet=given["quiet"])
-    workspace = Workspace(store, reporter)
+    settings, plugins, cache = given_settings({"data": data, **given})
+    workspace, reporter = given_workspace(cache, given["quiet"])
     planned = plan(settings, plugins, workspace)
     show_findings(reporter.console, planned)
     result = execute(planned, workspace)

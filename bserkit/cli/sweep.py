@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import feature_options, given_store, given_values, learning_options
+from bserkit.cli.options import feature_options, given_values, given_workspace, learning_options
 from bserkit.errors import BserkitError
-from bserkit.workspace import Workspace
 
 
 @click.command(cls=Command)
@@ -53,7 +52,7 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     """
     from rich.console import Console
 
-    from bserkit.cli.console import ConsoleReporter, show_corpus, show_page
+    from bserkit.cli.console import show_corpus, show_page
     from bserkit.experiments.grid import AXES, combinations
     from bserkit.experiments.sweep import execute, plan
 
@@ -61,8 +60,7 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     values, plugins = given_values({"data": data, **given})
     every = combinations(values, grid, references, plugins)
     quiet = given["quiet"]
-    reporter = ConsoleReporter(quiet=quiet)
-    workspace = Workspace(given_store(values.get("cache")), reporter)
+    workspace, reporter = given_workspace(values.get("cache"), quiet)
     planned = plan(every, plugins, workspace)
     show_corpus(reporter.console, planned.first.combination.settings, planned.first.prepared)
     reporter.say(f"{planned.size}, on the same folds")

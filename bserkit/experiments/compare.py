@@ -17,6 +17,8 @@ from bserkit.tracking.runs import best_runs, find_run, log_comparison, read_arti
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pandas import DataFrame
+
     from bserkit.evaluation.comparison import Comparison
 
 
@@ -33,6 +35,16 @@ class Compared:
     experiment: str
     run_id: str
     place: str
+
+    @property
+    def table(self) -> DataFrame:
+        """One row a number: of each run, of each pair (run minus other) and of each run and speaker."""
+        import pandas
+
+        return pandas.DataFrame(comparison_rows(self.comparison))
+
+    def _repr_markdown_(self) -> str:
+        return markdown(self.comparison)
 
 
 def compare_runs(

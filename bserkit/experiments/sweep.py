@@ -31,6 +31,8 @@ from bserkit.tracking.runs import IDENTITY_TAG, find_run, read_artifact_text, tr
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
+    from pandas import DataFrame
+
     from bserkit.experiments.features import PlannedFeatures
     from bserkit.experiments.grid import Combination
     from bserkit.experiments.run import Prepared
@@ -63,6 +65,16 @@ class Swept:
     outcomes: Sequence[Outcome]
     failed: Sequence[Failed]
     run_id: str
+
+    @property
+    def table(self) -> DataFrame:
+        """One row a combination: its stages, every number over all folds, its run and its command."""
+        import pandas
+
+        return pandas.DataFrame([result_row(one) for one in self.outcomes])
+
+    def _repr_markdown_(self) -> str:
+        return self.page.markdown("Sweep", [one.command for one in self.outcomes])
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,17 @@ from bserkit.corpora.audio import unchanged
 from bserkit.corpora.audit.findings import CLIPPED_SHARE, Finding, findings
 from bserkit.corpora.audit.measuring import measure
 from bserkit.corpora.audit.near_duplicates import Fingerprint, Likeness, likenesses
+from bserkit.corpora.checking import choose_microphones, look_at
+from bserkit.corpora.reading import read_corpus
 from bserkit.corpora.speakers import one_spelling
 from bserkit.identity.meaning import meaning
 from bserkit.text import counted, markdown_table
 
 if TYPE_CHECKING:
-    from bserkit.corpora.audio import AudioFacts
-    from bserkit.corpora.reading import Corpus, Utterance
+    from pathlib import Path
+
+    from bserkit.corpora.audio import AudioFacts, Microphones
+    from bserkit.corpora.reading import Corpus, CorpusReader, Utterance
     from bserkit.store import FeatureStore
     from bserkit.workspace import Workspace
 
@@ -77,6 +81,9 @@ class Audit:
         """Each speaker's name, by every way in which it is spelt."""
         return _spelling(self.corpus)
 
+    def _repr_markdown_(self) -> str:
+        return markdown(self)
+
     def metrics(self) -> dict[str, float]:
         """Return the counts that a run logs, by their names in MLflow."""
         sharing = [*self.sharing(exact=True), *self.sharing(exact=False)]
@@ -130,6 +137,12 @@ def audit(
     near = [pair for pair in alike if same[pair.first] != same[pair.second]]
     exact = tuple(tuple(measured[index] for index in group) for group in groups.values() if len(group) > 1)
     return Audit(corpus, tuple(measured), tuple(unusable), exact, tuple(near), needs_stereo)
+
+
+def audit_data(data: Path, reader: CorpusReader, microphones: Microphones, workspace: Workspace) -> Audit:
+    """Read a corpus and audit it, whatever its recordings are."""
+    corpus = choose_microphones(read_corpus(data, reader), microphones, workspace)
+    return audit(corpus, look_at(corpus, workspace), workspace)
 
 
 def _spelling(corpus: Corpus) -> dict[str, str]:

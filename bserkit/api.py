@@ -1,0 +1,293 @@
+"""What a notebook or a program calls: the commands of the command line as functions that return their results.
+
+Nothing is printed. Notices and stages go to the log ``bserkit``; ``logging.basicConfig(level=logging.INFO)`` shows it.
+Settings are spelt as on the command line and in configuration files: ``bserkit.run("corpora/emovo", mono="duplicate",
+pooler="block-max:blocks=3")``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import numpy as np
+
+from bserkit.corpora.audit.audit import Audit, audit_data
+from bserkit.evaluation.comparison import read_predictions
+from bserkit.evaluation.metrics import confuse
+from bserkit.evaluation.results import FOLDS
+from bserkit.evaluation.statistics import RESAMPLES, SEED, Interval, speaker_confusions, speaker_intervals
+from bserkit.experiments.compare import Compared, compare_runs
+from bserkit.experiments.export import check_writable, export
+from bserkit.experiments.grid import AXES, combinations
+from bserkit.experiments.opening import given_plugins, given_store, given_values
+from bserkit.experiments.run import execute, plan
+from bserkit.experiments.settings import read_microphones, reader_for, resolve
+from bserkit.experiments.sweep import Swept
+from bserkit.experiments.sweep import execute as execute_sweep
+from bserkit.experiments.sweep import plan as plan_sweep
+from bserkit.features.channels import FUSION
+from bserkit.progress import Logged
+from bserkit.tracking.runs import KeptRun, find_run, read_artifact_text, read_artifacts
+from bserkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from bserkit.evaluation.comparison import Predictions
+
+
+class Given(TypedDict, total=False):
+    """Settings of a run; ``bserkit run --help`` and ``bserkit components`` explain them."""
+
+    corpus: str
+    mono: str
+    microphones: str
+    channels: str
+    frontend: str
+    backbone: str
+    finetune: str
+    pooler: str
+    classifier: str
+    fusion: str
+    protocol: str
+    allow_speaker_overlap: bool
+    device: str
+    precision: str
+    seed: int
+    experiment: str
+    run_name: str
+    config: str | Path
+    cache: str | Path
+    plugins_dir: str
+    no_plugins: bool
+
+
+class Grid(TypedDict, total=False):
+    """Settings of a sweep: as those of a run, but what names a component may be a list, each of which is tried."""
+
+    corpus: str
+    mono: str
+    microphones: str
+    channels: str | Sequence[str]
+    frontend: str | Sequence[str]
+    backbone: str | Sequence[str]
+    finetune: str | Sequence[str]
+    pooler: str | Sequence[str]
+    classifier: str | Sequence[str]
+    fusion: str | Sequence[str]
+    protocol: str
+    allow_speaker_overlap: bool
+    device: str
+    precision: str
+    seed: int
+    experiment: str
+    config: str | Path
+    cache: str | Path
+    plugins_dir: str
+    no_plugins: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. What it logged is read from MLflow when it is asked for."""
+
+    kept: KeptRun
+
+    @property
+    def run_id(self) -> str:
+        """Its id in MLflow."""
+        return self.kept.run_id
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Every number over all folds, by its name in MLflow, such as ``uar``, ``left/uar`` or ``uar_low``."""
+        return self.kept.metrics
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Every parameter by its name in MLflow, such as ``pooler`` and ``pooler.blocks``."""
+        return self.kept.parameters
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Versions, sources of plugins, and what a reader of the numbers must know."""
+        return self.kept.tags
+
+    @cached_property
+    def predictions(self) -> DataFrame:
+        """One row an utterance and part: what is true, what was predicted, and every score."""
+        return self._table("predictions.csv")
+
+    @cached_property
+    def results(self) -> DataFrame:
+        """One row a part and fold, and one a part over all folds."""
+        return self._table("results.csv")
+
+    def confusion(self, part: str = FUSION) -> DataFrame:
+        """Return ``(class, class)`` counts of a channel, a transform or the fusion: rows true, columns predicted."""
+        import pandas
+
+        one = self._predicted(part)
+        counts = confuse(one.labels, one.decided, one.classes)
+        return pandas.DataFrame(
+            counts, pandas.Index(one.classes, name="true"), pandas.Index(one.classes, name="predicted")
+        )
+
+    def intervals(self, part: str = FUSION) -> dict[str, Interval]:
+        """Return accuracy, UAR and macro F1 of a part with their 95% intervals over speakers."""
+        one = self._predicted(part)
+        return speaker_intervals(speaker_confusions(one.speakers, one.labels, one.decided, one.classes)[1])
+
+    def artifact(self, name: str) -> bytes:
+        """Return a file that the run logged.
+
+        Raises:
+            UsageError: the run has no such file.
+        """
+        return read_artifacts(self.kept, [name])[name]
+
+    def _table(self, name: str) -> DataFrame:
+        import pandas
+
+        # A class may be called "null" or "nan".
+        table = pandas.read_csv(BytesIO(self.artifact(name)), dtype=str, keep_default_na=False)
+        for column in table.columns:
+            if column.startswith("score_") or column in {"accuracy", "uar", "macro_f1", "weight", "items"}:
+                table[column] = pandas.to_numeric(table[column])
+        return table
+
+    def _predicted(self, part: str) -> Predictions:
+        predictions, folds = (read_artifact_text(self.kept, name) for name in ("predictions.csv", FOLDS))
+        return read_predictions(self.kept, predictions, folds, part)
+
+    def _repr_html_(self) -> str:
+        import pandas
+
+        shown = {str(part): [self._of(str(part), name) for name in _MEASURES] for part in self.results["part"].unique()}
+        table = pandas.DataFrame.from_dict(shown, orient="index", columns=list(_MEASURES.values()))
+        title = pandas.Series([f"{self.kept.name} ({self.run_id})"]).to_frame().to_html(index=False, header=False)
+        return f"{title}{table.to_html(float_format='%.3f')}"
+
+    def _of(self, part: str, measure: str) -> float:
+        return self.metrics.get(measure if part == FUSION else f"{part}/{measure}", np.nan)
+
+
+_MEASURES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1"}
+
+
+def run(data: str | Path | None = None, **settings: Unpack[Given]) -> Run:
+    """Learn from a corpus of stereo speech and evaluate on unseen speakers, as ``bserkit run`` does.
+
+    Args:
+        data: a folder or a csv manifest; None takes the small synthetic corpus of the demonstration.
+
+    Raises:
+        UsageError: something given is not known, or does not fit the data.
+        BserkitError: something that the run needs cannot be had.
+    """
+    values, plugins = given_values({"data": data, **settings})
+    workspace = _workspace(values)
+    result = execute(plan(resolve(values, plugins), plugins, workspace), workspace)
+    return load_run(result.run_id)
+
+
+def load_run(reference: str, experiment: str = "bserkit") -> Run:
+    """Return a finished run by its id, the first characters of it, or its name in an experiment.
+
+    Raises:
+        UsageError: there is no such run, or it is not finished.
+    """
+    return Run(find_run(reference, experiment))
+
+
+def sweep(
+    data: str | Path | None = None, name: str | None = None, references: Sequence[str | Path] = (), **grid: Unpack[Grid]
+) -> Swept:
+    """Run every combination of several components, as ``bserkit sweep`` does.
+
+    Args:
+        name: of the sweep in MLflow.
+        references: configuration files of runs to compare with.
+
+    Raises:
+        UsageError: something given is not known, or does not fit the data.
+        BserkitError: something that every run needs cannot be had.
+    """
+    given: dict[str, Any] = {"data": data, **grid}
+    axes = {axis: [one] if isinstance(one := given.pop(axis, ()), str) else list(one) for axis in AXES}
+    values, plugins = given_values(given)
+    workspace = _workspace(values)
+    planned = plan_sweep(combinations(values, axes, [Path(one) for one in references], plugins), plugins, workspace)
+    return execute_sweep(planned, name, workspace)
+
+
+def compare(
+    *runs: str | Run,
+    experiment: str = "bserkit",
+    best: int | None = None,
+    part: str = FUSION,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Compared:
+    """Compare finished runs on the same utterances, as ``bserkit compare`` does.
+
+    Args:
+        best: compares so many runs of the experiment that have the best UAR, instead of those named.
+
+    Raises:
+        UsageError: there are not two runs, or their utterances, labels or folds differ.
+    """
+    references = [one.run_id if isinstance(one, Run) else one for one in runs]
+    return compare_runs(references, experiment, best, part, resamples, seed)
+
+
+def audit(
+    data: str | Path,
+    corpus: str | None = None,
+    microphones: str = "refuse",
+    cache: str | Path | None = None,
+    plugins_dir: str | None = None,
+    no_plugins: bool = False,
+) -> Audit:
+    """Look for what could fool the numbers of a corpus, as ``bserkit audit`` does.
+
+    Raises:
+        UsageError: the corpus cannot be read.
+    """
+    plugins = given_plugins(plugins_dir, outside=not no_plugins)
+    reader = reader_for(Path(data), corpus, plugins)
+    return audit_data(Path(data), reader, read_microphones(microphones), _workspace({"cache": cache}))
+
+
+def extract(data: str | Path, out: str | Path | None = None, **settings: Unpack[Given]) -> DataFrame:
+    """Return the features of a corpus with their metadata, one row a segment and channel, as ``bserkit extract`` does.
+
+    With ``pooler=...`` there is one row an utterance and channel.
+
+    Args:
+        out: a Parquet file that is written too.
+
+    Raises:
+        UsageError: something given is not known, or does not fit the data.
+        BserkitError: features cannot be computed, or the file cannot be written.
+    """
+    import pandas
+
+    values, plugins = given_values({"data": data, **settings})
+    pooled = "pooler" in settings
+    chosen, workspace = resolve(values, plugins), _workspace(values)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(out) if out else Path(folder) / "features.parquet"
+        check_writable(path)
+        export(path, chosen, chosen.pooler if pooled else None, workspace)
+        return pandas.read_parquet(path)
+
+
+def _workspace(values: Mapping[str, Any]) -> Workspace:
+    return Workspace(given_store(values.get("cache")), Logged())
