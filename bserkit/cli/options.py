@@ -92,7 +92,7 @@ def learning_options(command: Any, several: bool = False) -> Any:
         component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]", several),
         component_option("--fusion", "fusion", f"From channels to one decision.  [default: {fusions}]", several),
         component_option(
-            "--protocol", "protocol", "loso, losgo:groups=N, predefined, stratified or file:path=CSV.  [default: loso]"
+            "--protocol", "protocol", "loso, losgo:groups=N, predefined, stratified or folds:path=CSV.  [default: loso]"
         ),
         click.option(
             "--allow-speaker-overlap",

@@ -30,7 +30,7 @@ def run(data: str | None, **given: Any) -> None:
     bserkit run corpora/emovo --mono duplicate --backbone torchvision:arch=squeezenet1_1,weights=net.pth
     bserkit run corpora/emovo --mono duplicate --pooler block-max:blocks=3 --fusion feature
     bserkit run manifest.csv --protocol predefined:train=train,test=val
-    bserkit run corpora/emovo --protocol file:path=folds.csv      # columns utterance, fold, part (train or test)
+    bserkit run corpora/emovo --protocol folds:path=folds.csv     # columns utterance, fold, part (train or test)
     """
     from rich.console import Console
 

@@ -284,7 +284,7 @@ class FoldsFile(Protocol):
     such as corrupt ones, are left out of the folds too.
     """
 
-    name = "file"
+    name = "folds"
     path: str = Field(description="a csv file with the columns utterance, fold, part (train or test)")
 
     @field_validator("path")
@@ -382,6 +382,8 @@ PROTOCOLS: tuple[type[Protocol], ...] = (
     Stratified,
     FoldsFile,
 )
+#: What earlier versions called a protocol, as old configurations still do.
+FORMER_NAMES = {"file": FoldsFile.name}
 
 
 def _leave_one_group_out(protocol: Protocol, corpus: Corpus, groups: int) -> list[Fold]:

@@ -199,7 +199,7 @@ def mean_scores(points: Iterable[SearchPoint]) -> list[tuple[float, float]]:
 
 
 def folds_text(corpus: Corpus, folds: Sequence[Fold]) -> str:
-    """Write folds as the csv file that ``--protocol file:path=`` reads: one row a fold and utterance in it."""
+    """Write folds as the csv file that ``--protocol folds:path=`` reads: one row a fold and utterance in it."""
     names = corpus.items
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

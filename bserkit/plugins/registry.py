@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import pluggy
 
 from bserkit.component import Component, Spec, build, is_name, parse_specs
-from bserkit.corpora.protocols import PROTOCOLS, Protocol
+from bserkit.corpora.protocols import FORMER_NAMES, PROTOCOLS, Protocol
 from bserkit.corpora.reading import CorpusReader
 from bserkit.errors import UsageError, nearest
 from bserkit.features.backbones import Backbone
@@ -103,6 +103,8 @@ class Plugins:
             UsageError: there is none, or two plugins claim the name.
         """
         known = self.of_kind(kind)
+        if kind == Protocol.kind:
+            name = FORMER_NAMES.get(name, name)
         if name not in known:
             failed = "; ".join(f"{failure.source.name}: {failure.reason}" for failure in self.failures)
             raise UsageError(

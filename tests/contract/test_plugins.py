@@ -552,4 +552,4 @@ def test_protocols_are_not_open_to_plugins(tmp_path):
         """
     plugins = load_plugins([write(tmp_path, protocols=text)])
     assert len(reasons(plugins, "protocols")) == 1
-    assert list(plugins.of_kind("protocol")) == ["file", "losgo", "loso", "predefined", "stratified"]
+    assert list(plugins.of_kind("protocol")) == ["folds", "losgo", "loso", "predefined", "stratified"]

@@ -470,7 +470,7 @@ def test_foreign_folds_with_a_speaker_on_both_sides_go_on_only_when_allowed_and_
     for index, (name, _, speaker) in enumerate(rows):
         lines += [f"{name},mixed,{'test' if speaker == 'ann' or index == len(rows) - 1 else 'train'}"]
     folds.write_text("\n".join(lines) + "\n")
-    asked = ("run", corpus / "manifest.csv", *fast, "--protocol", f"file:path={folds}", "--fusion", "mean")
+    asked = ("run", corpus / "manifest.csv", *fast, "--protocol", f"folds:path={folds}", "--fusion", "mean")
     refused = cli(*asked)
     assert refused.returncode == 2
     assert "in training and in test: dan" in refused.stderr
@@ -486,14 +486,14 @@ def test_foreign_folds_with_a_speaker_on_both_sides_go_on_only_when_allowed_and_
     assert params["protocol.digest"] == hashlib.sha256(folds.read_bytes()).hexdigest()
     written = tomllib.loads((run.artifacts / "config.toml").read_text())
     assert written["allow-speaker-overlap"] is True
-    assert written["protocol"] == {"name": "file", "path": str(folds)}
+    assert written["protocol"] == {"name": "folds", "path": str(folds)}
     assert run.metrics["items"] == 36
     tested = {line.split(",")[0] for line in (run.artifacts / "predictions.csv").read_text().splitlines()[1:]}
     assert tested == {name for name, _, speaker in rows if speaker == "ann"} | {rows[-1][0]}
 
 
 def test_a_runs_own_folds_give_the_run_again(cli, lab, corpus, fast, first_run, read_run):
-    protocol = f"file:path={first_run.artifacts / 'folds.csv'}"
+    protocol = f"folds:path={first_run.artifacts / 'folds.csv'}"
     ended = cli("run", corpus / "manifest.csv", *fast, "--protocol", protocol, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     again = read_run(lab, ended)

@@ -198,8 +198,16 @@ def test_a_relative_weights_path_begins_where_the_file_lies_too(tmp_path, monkey
 
 
 def test_a_relative_folds_file_begins_where_the_file_lies_too(tmp_path):
-    found = resolved(**read_config(config(tmp_path, 'data = "x"\nprotocol = "file:path=folds.csv"\ncorpus = "emovo"')))
+    text = 'data = "x"\nprotocol = "folds:path=folds.csv"\ncorpus = "emovo"'
+    found = resolved(**read_config(config(tmp_path, text)))
     assert found.protocol.path == str(tmp_path / "folds.csv")
+
+
+@pytest.mark.parametrize("spelt", ["file:path=folds.csv", {"name": "file", "path": "folds.csv"}])
+def test_the_former_name_of_a_folds_file_is_understood(spelt):
+    found = resolved(protocol=spelt)
+    assert found.protocol == resolved(protocol="folds:path=folds.csv").protocol
+    assert (found.flat()["protocol"], found.protocol.spec.partition("=")[0]) == ("folds", "folds:path")
 
 
 @pytest.mark.parametrize("value", ["yes", 1, "true"])
