@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,42 +14,26 @@ from bserkit.evaluation.statistics import Interval, speaker_confusions, speaker_
 from bserkit.features.channels import FUSION
 from bserkit.features.contracts import asked
 from bserkit.learning.fusion import OracleFusion, Trial
-from bserkit.learning.model import FittedModel, fit_model
+from bserkit.learning.model import fit_model
 
 if TYPE_CHECKING:
     from bserkit.corpora.protocols import Fold
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import Fuser
+    from bserkit.learning.model import FittedModel
     from bserkit.learning.views import FeatureSource
     from bserkit.progress import Reporter
 
 
 @dataclass(frozen=True)
 class FoldOutcome:
-    """The model that was fitted on the training items of one fold."""
+    """What was learned in one fold: see ``FittedModel`` and ``FittedFuser``."""
 
     fold: Fold
-    model: FittedModel
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """The fusion's weights: see ``FittedFuser``, as for all below."""
-        return self.model.weights
-
-    @property
-    def trials(self) -> Sequence[Trial]:
-        """Every weighting that was tried."""
-        return self.model.fitted.trials
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a reader must know."""
-        return self.model.notes
-
-    @property
-    def choices(self) -> Mapping[str, Mapping[str, Any]]:
-        """What the classifiers chose by searching."""
-        return self.model.choices
+    weights: Mapping[str, float]
+    trials: Sequence[Trial]
+    notes: Sequence[str]
+    choices: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -114,11 +98,14 @@ def evaluate(
     fuser: Fuser,
     classifier: Classifier,
     reporter: Reporter,
+    keep: Callable[[int, FittedModel], object] = lambda fold, model: None,
 ) -> Evaluation:
     """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given.
 
     Args:
         source: gives the views of all items; each fold its own where networks are fine-tuned in it.
+        keep: is given each fold's number, from 0, and its model, once it was scored. No other holds it: the principal
+            components of one model alone can take a hundred megabytes.
     """
     parts: dict[str, list[np.ndarray]] = {}
     outcomes = []
@@ -134,7 +121,8 @@ def evaluate(
                 raise BserkitError(f"fold {fold.name}: {error}") from error
             for part, scores in scored.items():
                 parts.setdefault(part, []).append(scores)
-            outcomes.append(FoldOutcome(fold, fitted))
+            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.fitted.trials, fitted.notes, fitted.choices))
+            keep(index, fitted)
             advance(1)
     order = np.argsort(np.concatenate([fold.test for fold in folds]), kind="stable")
     items = np.concatenate([fold.test for fold in folds])[order]

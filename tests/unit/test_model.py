@@ -1,7 +1,9 @@
 """A fitted model: what cross-validation evaluated is what a folder holds, bit for bit; nothing else is loaded."""
 
+import gc
 import json
 import pickle
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,17 +129,28 @@ def test_other_views_come_back_bit_for_bit_too(tmp_path, classifier, changed):
     assert_equal_bits(scored(loaded, held_out(views)), scored(model, held_out(views)))
 
 
-def test_cross_validation_keeps_the_model_that_it_scored(tmp_path):
+def test_cross_validation_gives_the_model_that_it_scored(tmp_path):
     views = corpus()
     group_of = speaker_groups(views.speakers, 5)
     folds = [Fold(f"g{g}", np.flatnonzero(group_of != g), np.flatnonzero(group_of == g)) for g in range(5)]
-    result = evaluate(views, folds, TwoStage(), LinearSvm(), Silent())
-    for outcome in result.outcomes:
-        model = round_trip(outcome.model, tmp_path / outcome.fold.name)
+    models = {}
+    result = evaluate(views, folds, TwoStage(), LinearSvm(), Silent(), models.__setitem__)
+    assert list(models) == [*range(5)]
+    for index, outcome in enumerate(result.outcomes):
+        model = round_trip(models[index], tmp_path / outcome.fold.name)
         rows = {part: scores[outcome.fold.test] for part, scores in result.scores.items()}
         assert_equal_bits(scored(model, views.take(outcome.fold.test)), rows)
         assert (model.weights, model.choices) == (outcome.weights, outcome.choices)
         assert model.predict(views.take(outcome.fold.test)).tolist() == result.decisions()[outcome.fold.test].tolist()
+
+
+def test_cross_validation_holds_no_model_for_itself():
+    views, kept = corpus(), []
+    fold = Fold("one", np.arange(48), np.arange(48, 60))
+    result = evaluate(views, [fold], Mean(), LinearSvm(), Silent(), lambda _, model: kept.append(weakref.ref(model)))
+    gc.collect()
+    assert result.outcomes
+    assert [one() for one in kept] == [None]
 
 
 def test_the_order_of_channels_and_classes_is_the_models():
