@@ -21,7 +21,8 @@ class ChannelTransform(Component):
     called ``fusion``, since results stand under these names. ``needs_stereo`` is false where a mono recording serves
     as well as a stereo one; such a transform is then given mono files too, as two equal rows. ``pointwise`` says that
     each moment of the output is made of the same moment of the input alone, so that long recordings can be transformed
-    a block at a time rather than whole.
+    a block at a time rather than whole. For a GPU several recordings are prepared at a time, so it may be called in
+    several threads.
     """
 
     kind = "channels"

@@ -6,11 +6,12 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -41,8 +42,10 @@ _Made = TypeVar("_Made")
 BATCH_SEGMENTS = {"cpu": 64, "cuda": 256}
 #: What may name a part of a result: it becomes part of a metric's name.
 _PART = re.compile(r"[^\W_][\w.-]*")
-#: Pieces of utterances' channels that are prepared ahead of the network.
+#: Pieces of utterances' channels that are prepared ahead of the network, by each thread that does so.
 _AHEAD = 8
+#: Threads that prepare utterances, by kind of device. A processor's network leaves room for one.
+_PREPARING = {"cpu": 1, "cuda": min(8, os.cpu_count() or 1)}
 #: Utterances of up to so many frames, 11 s at 48 kHz, go through the frontend whole; longer ones in blocks of so many.
 _WHOLE_FRAMES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 
@@ -176,7 +179,7 @@ def pending(
 def extract(work: Pending, workspace: Workspace) -> int:
     """Compute what is pending; return how many segments went through the network.
 
-    Decoding and the frontend run ahead in a thread of their own; batches fill across utterances and channels. A long
+    Decoding and the frontend run ahead in threads of their own; batches fill across utterances and channels. A long
     utterance goes through in pieces and its features gather on disk, so that memory does not grow with its length. What
     is done is kept even if the work is broken off.
 
@@ -210,6 +213,7 @@ def extract(work: Pending, workspace: Workspace) -> int:
                         store.write_features(work.recipes[part.channel], part.digest, rows, np.concatenate(times))
                     advance(int(part.channel == work.wanted[part.digest][1][-1]))
     finally:
+        pieces.close()
         for rows, _ in gathered.values():
             rows.close()
     return segments
@@ -264,13 +268,19 @@ def from_features(
 
 
 class _Network:
-    """A loaded backbone in its precision: ``(segment, 3, mel, frame) -> (segment, feature)``, batches always full."""
+    """A loaded backbone in its precision: ``(segment, 3, mel, frame) -> (segment, feature)``, batches always full.
+
+    Attributes:
+        behind: batches that it may be at while the next one is gathered.
+    """
 
     def __init__(self, extraction: Extraction) -> None:
         import torch
 
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[extraction.precision]
         self.device = extraction.device
+        self.on_gpu = self.device != "cpu"
+        self.behind = int(self.on_gpu)
         self.batch_segments = BATCH_SEGMENTS[extraction.device.partition(":")[0]]
         self.backbone = extraction.backbone
         self.threads = os.cpu_count() or 1 if extraction.backbone.concurrent else 1
@@ -280,19 +290,33 @@ class _Network:
         compute_whole_fp32()
 
     def batch(self, segment: torch.Size) -> torch.Tensor:
-        """Return an empty batch of segments of this shape."""
+        """Return an empty batch of segments of this shape, in memory that a GPU reads by itself."""
         import torch
 
-        return torch.zeros((self.batch_segments, *segment), dtype=self.dtype, device=self.device)
+        return torch.zeros((self.batch_segments, *segment), dtype=self.dtype, pin_memory=self.on_gpu)
 
-    def __call__(self, batch: torch.Tensor, where: Sequence[str]) -> np.ndarray:
-        """Return the features of a batch's first segments, given the recording of each; the batch is the network's."""
+    def start(self, batch: torch.Tensor, where: Sequence[str]) -> Callable[[], np.ndarray]:
+        """Begin with a batch, given the recording of each segment that is wanted; return what waits for their features.
+
+        The batch is the network's until then.
+        """
         import torch
 
+        ready = torch.cuda.Event() if self.on_gpu else None  # type: ignore[no-untyped-call]
         with torch.inference_mode():
             with asked(self.backbone, f"features of {where[0]}"):
-                made = self.module(batch)
-            return features_of(self.backbone, made, len(batch), self.feature_size, where).cpu().numpy()
+                made = self.module(batch.to(self.device, non_blocking=True))
+            if ready and isinstance(made, torch.Tensor):
+                made = made.to("cpu", non_blocking=True)
+                ready.record(torch.cuda.current_stream(self.device))
+
+        def features() -> np.ndarray:
+            if ready:
+                ready.synchronize()
+            with torch.inference_mode():
+                return features_of(self.backbone, made, len(batch), self.feature_size, where).numpy()
+
+        return features
 
     def kept_as(self, largest: float) -> np.dtype[Any]:
         """Return what features are stored as: what was computed in half precision fits into half the room.
@@ -328,34 +352,43 @@ def _where(wanted: _Wanted, digest: str, channel: str) -> str:
 
 def _features(pieces: Iterable[Piece], network: _Network, wanted: _Wanted) -> Iterator[tuple[_Part, np.ndarray]]:
     """Yield parts of utterances with their features, in order, as batches fill."""
-    batch: torch.Tensor | None = None
+    batches: list[torch.Tensor] = []
     parts: list[_Part] = []
     free = 0
+    started: deque[tuple[list[_Part], Callable[[], np.ndarray]]] = deque()
 
-    def run() -> Iterator[tuple[_Part, np.ndarray]]:
-        if batch is not None and parts:
-            # A last batch is not filled: what is left in it of the one before changes nothing.
+    def run() -> None:
+        if parts:
+            # A last batch is not filled: what is left in it of one before changes nothing.
             where = [_where(wanted, part.digest, part.channel) for part in parts for _ in part.times]
-            features = network(batch, where)
-            ends = np.cumsum([len(part.times) for part in parts])
-            yield from zip(parts, np.split(features, ends[:-1]), strict=True)
+            started.append((parts, network.start(batches[0], where)))
+            batches.append(batches.pop(0))
+
+    def done(behind: int) -> Iterator[tuple[_Part, np.ndarray]]:
+        while len(started) > behind:
+            of, features = started.popleft()
+            yield from zip(of, np.split(features(), np.cumsum([len(part.times) for part in of])[:-1]), strict=True)
 
     for piece in pieces:
         planes, times = piece.segments.planes[0], piece.segments.times.numpy()
-        if batch is None or batch.shape[1:] != planes.shape[1:]:
-            yield from run()
-            batch, parts, free = network.batch(planes.shape[1:]), [], network.batch_segments
+        if not batches or batches[0].shape[1:] != planes.shape[1:]:
+            run()
+            yield from done(0)
+            batches = [network.batch(planes.shape[1:]) for _ in range(network.behind + 1)]
+            parts, free = [], network.batch_segments
         start = 0
         while start < len(planes):
             end = min(start + free, len(planes))
-            batch[len(batch) - free :][: end - start] = planes[start:end]
+            batches[0][network.batch_segments - free :][: end - start] = planes[start:end]
             parts.append(_Part(piece.digest, piece.channel, times[start:end], piece.last and end == len(planes)))
             free -= end - start
             start = end
             if not free:
-                yield from run()
-                parts, free = [], len(batch)
-    yield from run()
+                run()
+                yield from done(network.behind)
+                parts, free = [], network.batch_segments
+    run()
+    yield from done(0)
 
 
 def _one_by_one(pieces: Iterable[Piece], network: _Network, wanted: _Wanted) -> Iterator[tuple[_Part, np.ndarray]]:
@@ -364,7 +397,7 @@ def _one_by_one(pieces: Iterable[Piece], network: _Network, wanted: _Wanted) -> 
     def compute(piece: Piece) -> np.ndarray:
         where = _where(wanted, piece.digest, piece.channel)
         try:
-            return network(piece.segments.planes[0].clone().to(network.device), [where])
+            return network.start(piece.segments.planes[0].clone(), [where])()
         except BserkitError as error:
             named = where in str(error)
             raise error if named else BserkitError(f"backbone {network.backbone.name}, {where}: {error}") from None
@@ -403,8 +436,10 @@ class Piece:
     last: bool
 
 
-def prepared(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Iterator[Piece]:
-    """Yield every utterance's pieces in order, prepared ahead in another thread.
+def prepared(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Generator[Piece]:
+    """Yield every utterance's pieces in order, prepared ahead in other threads.
+
+    Where several threads do so, each is at an utterance of its own.
 
     Args:
         wanted: by digest, the utterance and the channels that are wanted of it.
@@ -414,20 +449,55 @@ def prepared(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extr
     """
     import torch
 
-    pieces = _pieces(wanted, extraction)
-
-    def prepare() -> Piece | None:
+    def prepare(pieces: Iterator[Piece]) -> Piece | None:
         with torch.inference_mode():
             return next(pieces, None)
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frontend") as pool:
-        ahead = deque(pool.submit(prepare) for _ in range(_AHEAD))
-        try:
+    threads, own = _PREPARING[extraction.device.partition(":")[0]], torch.get_num_threads()
+    # Where there are several, none shares its work out, which would be waiting for processors that others are at.
+    pool = ThreadPoolExecutor(threads, "frontend", *((torch.set_num_threads, (1,)) if threads > 1 else ()))
+    try:
+        if threads > 1:
+            torch.set_num_threads(1)
+            each = (iter(partial(prepare, _pieces({digest: one}, extraction)), None) for digest, one in wanted.items())
+            yield from in_order(each, pool, 2 * threads, _AHEAD)
+        else:
+            pieces = _pieces(wanted, extraction)
+            ahead = deque(pool.submit(prepare, pieces) for _ in range(_AHEAD))
             while piece := ahead.popleft().result():
-                ahead.append(pool.submit(prepare))
+                ahead.append(pool.submit(prepare, pieces))
                 yield piece
-        finally:
-            pool.shutdown(cancel_futures=True)
+    finally:
+        # Without waiting: what a thread is at when work breaks off is not wanted, and it may be that very thread.
+        pool.shutdown(wait=False, cancel_futures=True)
+        if threads > 1:
+            torch.set_num_threads(own)
+
+
+def in_order(sources: Iterable[Iterator[_Made]], pool: Executor, begun: int, ahead: int) -> Iterator[_Made]:
+    """Yield what iterators give, one iterator after the other, while a pool's threads are at the next ones.
+
+    No iterator is in two threads at a time.
+
+    Args:
+        begun: how many iterators are begun at a time, at most.
+        ahead: how much of each is held before it is wanted, at most.
+    """
+
+    def some(source: Iterator[_Made]) -> list[_Made]:
+        return list(islice(source, ahead))
+
+    each = iter(sources)
+    waiting: deque[tuple[Iterator[_Made], Future[list[_Made]]]] = deque()
+    while True:
+        waiting.extend((source, pool.submit(some, source)) for source in islice(each, begun - len(waiting)))
+        if not waiting:
+            return
+        source, made = waiting.popleft()
+        while len(given := made.result()) == ahead:
+            made = pool.submit(some, source)
+            yield from given
+        yield from given
 
 
 def _pieces(wanted: Mapping[str, tuple[Utterance, list[str]]], extraction: Extraction) -> Iterator[Piece]:

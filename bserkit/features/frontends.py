@@ -32,7 +32,10 @@ class Segments(NamedTuple):
 
 
 class Frontend(Component):
-    """Cuts an utterance into segments of spectrogram, or hands it on whole: ``makes`` says which."""
+    """Cuts an utterance into segments of spectrogram, or hands it on whole: ``makes`` says which.
+
+    For a GPU several utterances are prepared at a time, so it may be called in several threads.
+    """
 
     kind = "frontend"
     makes: ClassVar[Input] = "planes"

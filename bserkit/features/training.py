@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,8 +158,9 @@ def _load(training: Training, items: Sequence[Item]) -> _Segments:
     """Read the segments of one channel of the items; each has its utterance's label."""
     wanted = {item.digest: (item.utterance, [training.channel]) for item in items}
     planes: dict[str, list[Tensor]] = {}
-    for piece in prepared(wanted, training.extraction):
-        planes.setdefault(piece.digest, []).append(piece.segments.planes[0])
+    with closing(prepared(wanted, training.extraction)) as pieces:
+        for piece in pieces:
+            planes.setdefault(piece.digest, []).append(piece.segments.planes[0])
     number_of = {name: number for number, name in enumerate(training.classes)}
     counts = torch.tensor([sum(map(len, planes[item.digest])) for item in items])
     labels = torch.tensor([number_of[item.label] for item in items])

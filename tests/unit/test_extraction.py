@@ -16,7 +16,7 @@ from bserkit import Backbone, BserkitError, ChannelTransform, UsageError, Uttera
 from bserkit.corpora.audio import content_digest
 from bserkit.corpora.protocols import Fold
 from bserkit.experiments.networks import planned_networks
-from bserkit.features.extraction import BATCH_SEGMENTS, Extraction, extract, pending
+from bserkit.features.extraction import BATCH_SEGMENTS, Extraction, _Network, extract, pending, prepared
 from bserkit.features.finetuning import Sgd, trainings
 from bserkit.features.training import train
 from bserkit.plugins.builtin import frontends
@@ -92,6 +92,55 @@ def test_a_channel_is_the_same_whichever_others_are_asked_for(utterances, tmp_pa
     _, two = features(utterances[:2], extraction(transforms=(MidSide(),)), tmp_path / "two")
     for key, (made, _) in two.items():
         np.testing.assert_array_equal(made, four[key][0])
+
+
+@pytest.fixture
+def several_threads(monkeypatch):
+    """Utterances are prepared by several threads, as for a GPU."""
+    monkeypatch.setattr(bserkit.features.extraction, "_PREPARING", {"cpu": 3})
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["whole", "in blocks"])
+def test_several_threads_prepare_what_one_does(utterances, request, blocks):
+    if blocks:
+        request.getfixturevalue("small_blocks")
+        request.getfixturevalue("small_chunks")
+    wanted = {content_digest(one): (one, ["left", "right", "mid", "side"]) for one in utterances * 2}
+    alone, own = list(prepared(wanted, extraction())), torch.get_num_threads()
+    assert not blocks or len(alone) > 2 * 4 * len(utterances)
+    request.getfixturevalue("several_threads")
+    beside = list(prepared(wanted, extraction()))
+    assert torch.get_num_threads() == own
+    for ours, theirs in zip(alone, beside, strict=True):
+        assert (ours.digest, ours.channel, ours.last) == (theirs.digest, theirs.channel, theirs.last)
+        assert torch.equal(ours.segments.planes, theirs.segments.planes)
+        assert torch.equal(ours.segments.times, theirs.segments.times)
+
+
+def test_work_broken_off_sets_torchs_threads_back(utterances, several_threads):
+    own = torch.get_num_threads()
+    pieces = prepared({content_digest(one): (one, ["left", "right"]) for one in utterances}, extraction())
+    next(pieces)
+    pieces.close()
+    assert torch.get_num_threads() == own
+
+
+def test_a_network_one_batch_behind_gives_the_same(utterances, tmp_path, monkeypatch, several_threads):
+    original, networks = _Network.__init__, []
+
+    def behind(network, way):
+        original(network, way)
+        network.behind = 1
+        networks.append(network)
+
+    count, straight = features(utterances, extraction(), tmp_path / "straight")
+    monkeypatch.setattr(_Network, "__init__", behind)
+    again, late = features(utterances, extraction(), tmp_path / "late")
+    assert networks
+    assert again == count
+    for key, (made, times) in straight.items():
+        np.testing.assert_array_equal(late[key][0], made)
+        np.testing.assert_array_equal(late[key][1], times)
 
 
 class Joint(LogMel):
