@@ -24,12 +24,15 @@ class Backbone(Component):
     Resizing the planes and mapping them into the range that the weights were trained on is the network's own business.
     One that ``reads`` waveforms has a parameter ``sample_rate``, Hz, is given one whole utterance at a time, and always
     computes in fp32, since a waveform in half precision is mostly noise. Where its network may be called in several
-    threads at a time, and leaves processors idle in one, it says that it is ``concurrent``.
+    threads at a time, and leaves processors idle in one, it says that it is ``concurrent``. Where its network does the
+    same operations at each step of fine-tuning, so that a GPU may replay them, it says that it is ``replayable``: no
+    choice is made in Python, by chance or by what was computed.
     """
 
     kind = "backbone"
     reads: ClassVar[Input] = "planes"
     concurrent: ClassVar[bool] = False
+    replayable: ClassVar[bool] = False
 
     @abstractmethod
     def weights_digest(self) -> str:

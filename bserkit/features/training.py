@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ _HELD_OUT_LOSS = "validation/loss"
 #: An epoch's numbers that depend on the machine's clock.
 _CLOCK = ("seconds", "segments_per_second")
 _WEIGHTS = "weights.safetensors"
+#: Steps of each size of batch that are computed call by call before they are recorded, as CUDA asks for.
+_UNRECORDED = 3
 
 
 class _Decider(nn.Module):
@@ -53,10 +57,107 @@ class _Decider(nn.Module):
 
 @dataclass(frozen=True)
 class _Segments:
-    """``(segment, 3, mel, frame)`` planes in memory and the ``(segment,)`` class number of each."""
+    """``(segment, 3, mel, frame)`` planes and the ``(segment,)`` class number of each, in one device's memory."""
 
     planes: Tensor
     labels: Tensor
+
+    def near(self, device: str) -> _Segments:
+        """Return them in a device's memory, if they take no more than half of what is free there."""
+        if device == "cpu" or 2 * self.planes.nbytes > torch.cuda.mem_get_info(device)[0]:
+            return self
+        return _Segments(self.planes.to(device), self.labels.to(device))
+
+
+class _Steps:
+    """Takes steps of learning, and sums up what they say of an epoch.
+
+    Attributes:
+        model: what learns.
+        loss_sum: the losses of all segments since it was last set to zero.
+        right: how many of these were decided as they are labelled.
+    """
+
+    def __init__(self, training: Training, model: _Decider, optimiser: torch.optim.SGD, weights: Tensor) -> None:
+        self.model = model
+        self._training, self._optimiser, self._weights = training, optimiser, weights
+        self._device = device = training.extraction.device
+        self.loss_sum, self.right = torch.zeros((), device=device), torch.zeros((), device=device)
+
+    def take(self, planes: Tensor, labels: Tensor) -> None:
+        """Learn from one batch, ``(segment, 3, mel, frame)`` and ``(segment,)``, on any device."""
+        labels = labels.to(self._device)
+        with _arithmetic(self._training):
+            scores = self.model(planes.to(self._device))
+        loss = nn.functional.cross_entropy(scores, labels, self._weights)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self.loss_sum += loss.detach() * len(labels)
+        self.right += (scores.argmax(dim=1) == labels).sum()
+
+
+class _ReplayedSteps(_Steps):
+    """Steps on a GPU, recorded as CUDA graphs, one for each size of batch, and replayed.
+
+    A step is hundreds of operations; to ask for each takes longer than the GPU needs for them. The first steps of each
+    size are taken as they are, and show whether they can be recorded. Dropout draws the same numbers either way.
+    """
+
+    def __init__(self, training: Training, model: _Decider, optimiser: torch.optim.SGD, weights: Tensor) -> None:
+        super().__init__(training, model, optimiser, weights)
+        self._possible = True
+        self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._taken: Counter[int] = Counter()
+        self._recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+
+    def take(self, planes: Tensor, labels: Tensor) -> None:
+        """Learn from one batch, ``(segment, 3, mel, frame)`` and ``(segment,)``, on any device."""
+        size = len(labels)
+        if self._possible and size not in self._recorded and self._taken[size] == _UNRECORDED:
+            self._recorded[size] = self._record(planes, labels)
+        if size in self._recorded:
+            graph, own_planes, own_labels = self._recorded[size]
+            own_planes.copy_(planes)
+            own_labels.copy_(labels)
+            graph.replay()
+            return
+        planes, labels = planes.to(self._device), labels.to(self._device)
+        if not self._possible:
+            super().take(planes, labels)
+            return
+        around = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(around)
+        with torch.cuda.stream(self._stream):
+            # Its first time a network may wait for the GPU, to make ready.
+            if self._taken[size]:
+                self._possible = not self._take_watched(planes, labels)
+            else:
+                super().take(planes, labels)
+        around.wait_stream(self._stream)
+        self._taken[size] += 1
+
+    def _take_watched(self, planes: Tensor, labels: Tensor) -> bool:
+        """Take a step, and say whether it waited for the GPU, which no graph can."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                super().take(planes, labels)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return any("called a synchronizing" in str(one.message) for one in told)
+
+    def _record(self, planes: Tensor, labels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        """Return a step, which is not taken, and the memory from which it reads a batch of this size."""
+        graph = torch.cuda.CUDAGraph()
+        own_planes, own_labels = (one.to(self._device, copy=True) for one in (planes, labels))
+        # Only one is replayed at a time, so they share the memory that they compute in.
+        pool = next((one.pool() for one, _, _ in self._recorded.values()), None)
+        self._optimiser.zero_grad()
+        with torch.cuda.device(self._device), torch.cuda.graph(graph, pool, self._stream):
+            super().take(own_planes, own_labels)
+        return graph, own_planes, own_labels
 
 
 def check_trainable(recipe: Sgd, backbone: Backbone) -> None:
@@ -86,7 +187,7 @@ def train(training: Training, store: FeatureStore, note: Callable[[int, Epoch], 
     """Fine-tune one network, going on from the last epoch that the store keeps of it.
 
     All of its segments are held in memory, 49 kB each where planes are 3 x 64 x 64: 600 MB an hour of speech,
-    and twice that while they are read.
+    and twice that while they are read. On a GPU they are held in its memory while they take half of it at most.
 
     Args:
         note: called with each epoch's number, from 1, and its numbers; epochs of an earlier run come first.
@@ -124,6 +225,7 @@ def _learn(
         held_out = _load(training, training.held_out) if training.held_out else None
         torch.manual_seed(training.seed_of(0))
         model, optimiser = _begin(training)
+        learned, held_out = learned.near(device), held_out.near(device) if held_out else None
         # After whatever the backbone's own code has set.
         compute_whole_fp32()
         best: dict[str, Tensor] = {}
@@ -131,10 +233,11 @@ def _learn(
         for epoch, numbers in enumerate(curves, start=1):
             note(epoch, numbers)
         weights = torch.tensor(training.class_weights(), device=device)
+        steps = _steps(training, model, optimiser, weights)
         while len(curves) < recipe.epochs and not is_over(_held_out_losses(curves), recipe.patience):
             epoch = len(curves) + 1
             torch.manual_seed(training.seed_of(epoch))
-            numbers = _one_epoch(training, model, optimiser, learned, weights)
+            numbers = _one_epoch(training, steps, learned)
             if held_out:
                 numbers |= _judge(training, model, held_out, weights)
             curves.append(numbers)
@@ -181,6 +284,12 @@ def _begin(training: Training) -> tuple[_Decider, torch.optim.SGD]:
     return model, torch.optim.SGD(changed, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
 
 
+def _steps(training: Training, model: _Decider, optimiser: torch.optim.SGD, weights: Tensor) -> _Steps:
+    """Return what takes steps as fast as the device and the backbone allow."""
+    replayed = training.extraction.device != "cpu" and training.extraction.backbone.replayable
+    return (_ReplayedSteps if replayed else _Steps)(training, model, optimiser, weights)
+
+
 def _freeze(network: nn.Module, recipe: Sgd) -> None:
     """Keep the values of the layers that the recipe names."""
     if recipe.freeze == "conv":
@@ -190,26 +299,19 @@ def _freeze(network: nn.Module, recipe: Sgd) -> None:
 
 
 @memory_kept()
-def _one_epoch(
-    training: Training, model: _Decider, optimiser: torch.optim.SGD, segments: _Segments, weights: Tensor
-) -> Epoch:
+def _one_epoch(training: Training, steps: _Steps, segments: _Segments) -> Epoch:
     """Learn from every segment once, in an order drawn anew, by the softmax loss (eqs. 1-2)."""
-    recipe, device, began = training.recipe, training.extraction.device, time.monotonic()
+    recipe, began = training.recipe, time.monotonic()
     count = len(segments.labels)
-    loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
-    model.train()
-    # Batches are made equally large, since batch normalisation learns nothing from a last one of a single segment.
-    for rows in torch.randperm(count).tensor_split(-(-count // recipe.batch)):
-        labels = segments.labels[rows].to(device)
-        with _arithmetic(training):
-            scores = model(segments.planes[rows].to(device))
-        loss = nn.functional.cross_entropy(scores, labels, weights)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        loss_sum += loss.detach() * len(rows)
-        right += (scores.argmax(dim=1) == labels).sum()
-    if not torch.isfinite(loss_sum):
+    steps.model.train()
+    steps.loss_sum.zero_()
+    steps.right.zero_()
+    # The same order on every device. Batches are made equally large, since batch normalisation learns nothing from a
+    # last one of a single segment.
+    order = torch.randperm(count).to(segments.planes.device)
+    for rows in order.tensor_split(-(-count // recipe.batch)):
+        steps.take(segments.planes[rows], segments.labels[rows])
+    if not torch.isfinite(steps.loss_sum):
         raise BserkitError(
             f"Fine-tuning {training.channel} without {training.fold}: the loss is not a number any more. Use a lower "
             f"learning rate than lr={recipe.lr:g}"
@@ -217,8 +319,8 @@ def _one_epoch(
         )
     seconds = time.monotonic() - began
     return {
-        "train/loss": loss_sum.item() / count,
-        "train/accuracy": right.item() / count,
+        "train/loss": steps.loss_sum.item() / count,
+        "train/accuracy": steps.right.item() / count,
         "learning_rate": recipe.lr,
         "segments_per_second": count / max(1e-9, seconds),
         "seconds": seconds,
@@ -242,7 +344,8 @@ def _judge(training: Training, model: _Decider, segments: _Segments, weights: Te
 def _arithmetic(training: Training) -> torch.autocast:
     """Multiply in bfloat16 where that was asked for; float16 is too narrow for gradients, so it learns in float32."""
     kind, wide = training.extraction.device.partition(":")[0], training.extraction.precision != "bf16"
-    return torch.autocast(kind, torch.bfloat16, enabled=not wide)
+    # What a graph replays must not be kept from step to step.
+    return torch.autocast(kind, torch.bfloat16, enabled=not wide, cache_enabled=kind == "cpu")
 
 
 def _held_out_losses(curves: Sequence[Epoch]) -> list[float]:

@@ -11,7 +11,7 @@ from bserkit.corpora.audio import content_digest
 from bserkit.corpora.protocols import Fold
 from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.features.finetuning import Sgd, trainings
-from bserkit.features.training import train
+from bserkit.features.training import _ReplayedSteps, train
 from bserkit.plugins.builtin.channels import LeftRight
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.store import FeatureStore
@@ -25,6 +25,7 @@ class Small(Backbone):
     """A network of a convolution, batch normalisation and a linear layer, without any draw at random."""
 
     name = "small"
+    replayable = True
 
     def weights_digest(self):
         return "none"
@@ -40,6 +41,24 @@ class Small(Backbone):
             return torch.nn.Sequential(*layers).to(device).eval()
 
 
+class Unrecorded(Small):
+    """The same network, computed operation by operation."""
+
+    name = "unrecorded"
+    replayable = False
+
+
+class Looking(Small):
+    """The same network, which says that it can be replayed but looks at what it computes."""
+
+    name = "looking"
+
+    def load(self, device):
+        network = super().load(device)
+        network.register_forward_hook(lambda _, __, made: made if made.sum().item() < 1e9 else None)
+        return network
+
+
 @pytest.fixture
 def utterances(tmp_path):
     made = []
@@ -51,8 +70,8 @@ def utterances(tmp_path):
     return made
 
 
-def extraction(device, precision="fp32"):
-    return Extraction((LeftRight(),), LogMel(), Small(), device, precision)
+def extraction(device, precision="fp32", backbone=None):
+    return Extraction((LeftRight(),), LogMel(), backbone or Small(), device, precision)
 
 
 def features(utterances, way, folder):
@@ -62,10 +81,21 @@ def features(utterances, way, folder):
     return np.concatenate(kept).astype(np.float64)
 
 
-def training(utterances, device, precision="fp32", **recipe):
+def training(utterances, device, precision="fp32", backbone=None, batch=5, **recipe):
+    """Eighteen segments in four batches of two sizes, so that a GPU records and replays steps."""
     digests, fold = [content_digest(one) for one in utterances], Fold("rest", np.arange(6), np.arange(0))
-    way = extraction(device, precision)
-    return trainings(Sgd(epochs=3, lr=0.05, **recipe), way, utterances, digests, [fold])[0]
+    way = extraction(device, precision, backbone)
+    return trainings(Sgd(epochs=3, lr=0.05, batch=batch, **recipe), way, utterances, digests, [fold])[0]
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The sizes of batches whose step was recorded."""
+    sizes, original = [], _ReplayedSteps._record
+    monkeypatch.setattr(
+        _ReplayedSteps, "_record", lambda steps, *batch: sizes.append(len(batch[1])) or original(steps, *batch)
+    )
+    return sizes
 
 
 def losses(trained):
@@ -103,8 +133,39 @@ def test_a_broken_off_training_ends_as_a_whole_one(utterances, tmp_path, device)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0.01), ("bf16", 0.1)])
 def test_a_network_learns_alike_on_every_device(utterances, tmp_path, device, precision, tolerance):
-    exact = train(training(utterances, "cpu", dropout=0.0), FeatureStore(tmp_path / "exact"), lambda *_: None)
-    one = training(utterances, device, precision, dropout=0.0)
+    exact = train(training(utterances, "cpu", dropout=0.0, batch=30), FeatureStore(tmp_path / "exact"), lambda *_: None)
+    one = training(utterances, device, precision, dropout=0.0, batch=30)
     found = train(one, FeatureStore(tmp_path / "found"), lambda *_: None)
     assert losses(found) == pytest.approx(losses(exact), rel=tolerance)
     assert losses(found)[-1] < losses(found)[0]
+
+
+@needs_gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.03)])
+def test_replayed_steps_learn_alike_cuda(utterances, tmp_path, recorded, precision, tolerance):
+    # With dropout: it draws the same numbers.
+    kept = {}
+    for backbone in (Unrecorded(), Small()):
+        store = FeatureStore(tmp_path / backbone.name)
+        kept[backbone.name] = train(training(utterances, "cuda:0", precision, backbone), store, lambda *_: None)
+        assert recorded == ([] if backbone.name == "unrecorded" else [5, 4])
+    assert losses(kept["small"]) == pytest.approx(losses(kept["unrecorded"]), rel=tolerance)
+
+
+@needs_gpu
+def test_a_network_that_looks_is_not_recorded_cuda(utterances, tmp_path, recorded):
+    found = [
+        train(training(utterances, "cuda:0", backbone=one), FeatureStore(tmp_path / one.name), lambda *_: None)
+        for one in (Unrecorded(), Looking())
+    ]
+    assert recorded == []
+    assert losses(found[1]) == pytest.approx(losses(found[0]), rel=1e-3)
+
+
+@needs_gpu
+def test_segments_that_do_not_fit_learn_alike_cuda(utterances, tmp_path, recorded, monkeypatch):
+    near = train(training(utterances, "cuda:0"), FeatureStore(tmp_path / "near"), lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 0))
+    far = train(training(utterances, "cuda:0"), FeatureStore(tmp_path / "far"), lambda *_: None)
+    assert recorded == [5, 4, 5, 4]
+    assert losses(far) == pytest.approx(losses(near), rel=1e-3)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class _TorchvisionBackbone(Backbone):
     """What all torchvision networks share: where weights come from and what pictures they want."""
 
+    replayable = True
     weights: str = Field("imagenet", description="imagenet (torchvision's own file), random, or a PATH to a state dict")
     seed: int = Field(0, description="of the initial values where weights=random")
     picture: Literal["stretch", "clip"] = Field(
