@@ -1,13 +1,14 @@
 """How near is extraction to what the network alone allows, and how far ahead of the obvious script?
 
-    python benchmarks/extraction.py CORPUS [--backbone SPEC] [--precision fp32] [--files 60] [--quick] [--json FILE]
+    python benchmarks/extraction.py CORPUS [--backbone SPEC] [--precision fp32] [--device auto] [--files 60]
+        [--plain-files 60] [--quick] [--json FILE]
 
 Rates in one run, in segments a second: the network's forward pass alone on pictures that are already in memory, at the
 best of several batch sizes; from planes that are in memory to features; from waveforms that are in the device's memory
 to features; from audio files to features on disk, as bserkit does it; and the obvious script, file by file and channel
-by channel in fp32, resized by the general routine. They are measured in turn, round by round, so that a machine that
-slows down slows all of them; a ratio is the median of those within the rounds. What each step costs by itself on one
-core tells where the rest goes.
+by channel in fp32 on the processor, resized by the general routine. They are measured in turn, round by round, so that
+a machine that slows down slows all of them; a ratio is the median of those within the rounds. What each step costs by
+itself on one core tells where the rest goes.
 """
 
 from __future__ import annotations
@@ -52,21 +53,30 @@ def every_channel(extraction: Extraction, utterances: list[Utterance]) -> dict[s
     return {content_digest(utterance): (utterance, channels) for utterance in utterances}
 
 
-def forward_alone(extraction: Extraction, batch: int, segments: int = 256) -> float:
-    """Return the segments a second of the network alone, pictures resident in memory and in its own layout."""
+def forward_alone(extraction: Extraction, batches: list[int]) -> float:
+    """Return the segments a second of the network alone at its best: its own layout, pictures in its memory."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[extraction.precision]
     module = extraction.backbone.load(extraction.device).to(dtype).to(memory_format=torch.channels_last)
+    rates, segments = [], 256 if extraction.device == "cpu" else 4096
     with torch.inference_mode(), memory_kept():
-        planes = torch.randn(batch, 3, 64, 64, device=extraction.device, dtype=dtype)
-        pictures = module.reader(planes).contiguous(memory_format=torch.channels_last)
-        module.network(pictures)
-        rounds = max(1, segments // batch)
-        began = time.perf_counter()
-        for _ in range(rounds):
+        for batch in batches:
+            planes = torch.randn(batch, 3, 64, 64, device=extraction.device, dtype=dtype)
+            pictures = module.reader(planes).contiguous(memory_format=torch.channels_last)
             module.network(pictures)
-        if extraction.device != "cpu":
-            torch.cuda.synchronize()
-        return rounds * batch / (time.perf_counter() - began)
+            finish(extraction)
+            rounds = max(1, segments // batch)
+            began = time.perf_counter()
+            for _ in range(rounds):
+                module.network(pictures)
+            finish(extraction)
+            rates.append(rounds * batch / (time.perf_counter() - began))
+    return max(rates)
+
+
+def finish(extraction: Extraction) -> None:
+    """Wait for what a GPU is at."""
+    if extraction.device != "cpu":
+        torch.cuda.synchronize()
 
 
 def files_to_disk(extraction: Extraction, utterances: list[Utterance]) -> float:
@@ -161,23 +171,25 @@ def main() -> None:
     options.add_argument("corpus", type=Path)
     options.add_argument("--backbone", default="alexnet:weights=random")
     options.add_argument("--precision", default="fp32")
+    options.add_argument("--device", default="auto")
     options.add_argument("--files", type=int, default=60)
+    options.add_argument("--plain-files", type=int, default=60, help="how many of them the obvious script is given")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--quick", action="store_true", help="one round of six files: a test of the benchmark")
     given = options.parse_args()
     files, rounds = (6, 1) if given.quick else (given.files, given.rounds)
-    asked = {"data": given.corpus, "backbone": given.backbone, "precision": given.precision}
+    asked = {name: getattr(given, name) for name in ("backbone", "precision", "device")} | {"data": given.corpus}
     settings = resolve(asked, load_plugins((), False))
     utterances = list(read_corpus(given.corpus, settings.corpus).utterances)
     utterances = utterances[:: max(1, len(utterances) // files)][:files]
     extraction = settings.extraction
     batches = sorted({8, 16, 32, 64, 128, BATCH_SEGMENTS[extraction.device.partition(":")[0]]})
     measures: dict[str, Callable[[], float]] = {
-        "network alone": lambda: max(forward_alone(extraction, batch) for batch in batches),
+        "network alone": lambda: forward_alone(extraction, batches),
         "planes to features": lambda: planes_to_features(extraction, utterances),
         "audio in memory to features": lambda: resident_audio(extraction, utterances),
         "files to disk": lambda: files_to_disk(extraction, utterances),
-        "obvious script": lambda: obvious_script(extraction, utterances),
+        "obvious script": lambda: obvious_script(extraction, utterances[: given.plain_files]),
     }
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):

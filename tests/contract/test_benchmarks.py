@@ -38,6 +38,19 @@ def test_every_benchmark_has_help(script):
     assert "usage:" in ended.stdout
 
 
+SMALL = ("--backbone", "torchvision:arch=squeezenet1_1,weights=random", "--device", "cpu")
+
+
+@pytest.mark.parametrize("name", ["extraction", "finetune"])
+def test_a_small_benchmark_runs_to_its_end(corpus, tmp_path, name):
+    of = {"extraction": (corpus / "manifest.csv", "--quick"), "finetune": ("--batches", "1")}[name]
+    command = [sys.executable, f"benchmarks/{name}.py", *of, *SMALL, "--json", tmp_path / "figures.json"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert all(figure["value"] > 0 for figure in figures.values())
+
+
 def test_readme_quotes_the_committed_figures(suite):
     readme = (ROOT / "README.md").read_text()
     assert readme == suite.with_table(readme, suite.kept_figures())
