@@ -1,4 +1,4 @@
-"""A run's fine-tuned networks, one a channel and fold: learned now or brought back, each a nested run."""
+"""A run's fine-tuned networks, one a channel and fold: learned now or restored, each a nested run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bserkit.experiments.restoring import changed_code, reuse
+from bserkit.experiments.restoring import changed_code, restorable
 from bserkit.features.finetuning import FromRun, trainings
 from bserkit.tracking.runs import find_run
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bserkit.corpora.checking import Checked
     from bserkit.corpora.protocols import Fold
-    from bserkit.experiments.restoring import Reused
+    from bserkit.experiments.restoring import Restorable
     from bserkit.features.extraction import Extraction
     from bserkit.features.finetuning import Sgd, Trained, Training
     from bserkit.tracking.runs import TrackedRun
@@ -40,12 +40,12 @@ def planned_networks(
         UsageError: the corpus, the folds or an earlier run's networks do not allow it.
     """
     if isinstance(finetune, FromRun):
-        chosen = reuse(find_run(finetune.run, experiment), extraction, checked, folds, workspace.store)
+        chosen = restorable(find_run(finetune.run, experiment), extraction, checked, folds, workspace.store)
         if changed := changed_code(chosen):
             workspace.reporter.say(
                 f"Note: the code of {', '.join(changed)} is not what it was when the networks learned."
             )
-        return lambda tracked: _bring_back(chosen, tracked, workspace)
+        return lambda tracked: _restore(chosen, tracked, workspace)
 
     from bserkit.features.training import check_trainable
 
@@ -84,10 +84,10 @@ def _learn(planned: Sequence[Training], tracked: TrackedRun, workspace: Workspac
     return made
 
 
-def _bring_back(chosen: Sequence[Reused], tracked: TrackedRun, workspace: Workspace) -> list[Extraction]:
-    """Bring every fold's and channel's network back."""
+def _restore(chosen: Sequence[Restorable], tracked: TrackedRun, workspace: Workspace) -> list[Extraction]:
+    """Restore every fold's and channel's network."""
     made, store, reporter = [], workspace.store, workspace.reporter
-    with reporter.stage("Bringing networks back", len(chosen), "networks") as advance:
+    with reporter.stage("Restoring networks", len(chosen), "networks") as advance:
         for one in chosen:
             with _nested(tracked, one) as child:
                 trained = one.trained(store)
@@ -101,7 +101,7 @@ def _bring_back(chosen: Sequence[Reused], tracked: TrackedRun, workspace: Worksp
     return made
 
 
-def _nested(tracked: TrackedRun, one: Training | Reused) -> AbstractContextManager[TrackedRun]:
+def _nested(tracked: TrackedRun, one: Training | Restorable) -> AbstractContextManager[TrackedRun]:
     return tracked.child(f"{one.channel} without {one.fold}", {"channel": one.channel, "fold": one.fold})
 
 

@@ -1,6 +1,6 @@
-"""Reuse: the networks that an earlier run fine-tuned, for another pooler, classifier or fusion, without training.
+"""Restoring: the networks that an earlier run fine-tuned, for another pooler, classifier or fusion, without training.
 
-A network is taken for a fold only if it learned from exactly that fold's training items, so that it heard no test item.
+A network is taken for a fold only if it learned from exactly that fold's training items, so it has seen no test item.
 Its file comes from the feature store, or from the artifacts of the run that keeps it.
 """
 
@@ -46,7 +46,7 @@ class Network:
         return self.run.tags[DIGEST_TAG]
 
     @property
-    def heard(self) -> set[tuple[str, str]]:
+    def seen(self) -> set[tuple[str, str]]:
         """The (digest, label) of every item that it learned from or was stopped by."""
         return {(digest, label) for part in ("learned", "held out") for digest, label in self.identity[part]}
 
@@ -58,7 +58,7 @@ class Network:
                 return path
         return None
 
-    def bring_back(self, store: FeatureStore) -> Path:
+    def restore(self, store: FeatureStore) -> Path:
         """Return its file in the feature store, fetched from the run that keeps it if need be.
 
         Raises:
@@ -82,7 +82,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Reused:
+class Restorable:
     """A network for one channel of one fold, and how that channel's features begin."""
 
     extraction: Extraction
@@ -91,15 +91,15 @@ class Reused:
     network: Network
 
     def trained(self, store: FeatureStore) -> Trained:
-        """Bring the network and its curves back."""
-        weights = self.network.bring_back(store)
+        """Restore the network and its curves."""
+        weights = self.network.restore(store)
         curves = json.loads(read_artifact_text(self.network.run, "curves.json"))
         return Trained(self.extraction.backbone.with_weights(weights), weights, curves, reused=True)
 
 
-def reuse(
+def restorable(
     run: KeptRun, extraction: Extraction, checked: Checked, folds: Sequence[Fold], store: FeatureStore
-) -> list[Reused]:
+) -> list[Restorable]:
     """Choose an earlier run's networks, fold by fold and channel by channel, before anything else is done.
 
     Raises:
@@ -122,7 +122,7 @@ def reuse(
                 )
             network = _of_fold(run, of_channel, checked, fold)
             _check_stages(run, network, recipe)
-            chosen.append(Reused(extraction.of_channel(channel), channel, fold.name, network))
+            chosen.append(Restorable(extraction.of_channel(channel), channel, fold.name, network))
     for one in chosen:
         if not one.network.kept_in(store) and not has_network(one.network.run):
             raise UsageError(
@@ -133,7 +133,7 @@ def reuse(
     return chosen
 
 
-def changed_code(chosen: Sequence[Reused]) -> list[str]:
+def changed_code(chosen: Sequence[Restorable]) -> list[str]:
     """Name the stages whose code is not what it was when the networks learned; their numbers may have moved."""
     found = {
         f"{stage} {recipe[stage]['name']}"
@@ -154,30 +154,30 @@ def _of_fold(run: KeptRun, networks: Sequence[Network], checked: Checked, fold: 
 
     train, test = contents(fold.train.tolist()), contents(fold.test.tolist())
     for network in networks:
-        missed = train.keys() - network.heard
+        missed = train.keys() - network.seen
         # Where some were held out to tell when to stop, those of a class that is not learned told nothing.
         learned = {label for _, label in network.identity["learned"]} if network.identity["held out"] else set()
-        if network.heard <= train.keys() and not ({one for one in missed if one[1] in learned} if learned else missed):
+        if network.seen <= train.keys() and not ({one for one in missed if one[1] in learned} if learned else missed):
             return network
 
     def leaked(network: Network) -> set[str]:
-        return {digest for digest, _ in network.heard} & {digest for digest, _ in test}
+        return {digest for digest, _ in network.seen} & {digest for digest, _ in test}
 
-    nearest = min(networks, key=lambda network: (len(leaked(network)), len(network.heard ^ train.keys())))
+    nearest = min(networks, key=lambda network: (len(leaked(network)), len(network.seen ^ train.keys())))
     begin = (
         f"Fold {fold.name}: no network of run {run.run_id} ({run.name}) learned from exactly the training items of "
         f"this fold. That of fold {nearest.identity['fold']} "
     )
-    if heard := leaked(nearest):
-        rows = [row for (digest, _), row in test.items() if digest in heard]
+    if seen := leaked(nearest):
+        rows = [row for (digest, _), row in test.items() if digest in seen]
         speakers = ", ".join(sorted({utterances[row].speaker or "unknown" for row in rows}))
         raise UsageError(
             f"{begin}learned from {len(rows)} of the items that this fold tests, of {speakers}: "
             f"{_some([items[row] for row in rows])}. Its results would be of speech that it knows. {_ADVICE}"
         )
-    unheard = [items[row] for one, row in train.items() if one not in nearest.heard]
-    others = len(nearest.heard - train.keys())
-    words = [f"did not learn from {len(unheard)} of them: {_some(unheard)}"] * bool(unheard)
+    unseen = [items[row] for one, row in train.items() if one not in nearest.seen]
+    others = len(nearest.seen - train.keys())
+    words = [f"did not learn from {len(unseen)} of them: {_some(unseen)}"] * bool(unseen)
     words += [f"learned from {others} others"] * bool(others)
     raise UsageError(f"{begin}{' and '.join(words)}. {_ADVICE}")
 

@@ -123,7 +123,7 @@ def test_what_was_measured_once_is_kept_by_content_and_gives_the_same_audit(tmp_
     def fail(*_):
         raise AssertionError("measured or compared again")
 
-    for name in ("measure", "likenesses"):
+    for name in ("measure", "near_duplicates"):
         monkeypatch.setattr(audit_module, name, fail)
     again = audited(found, store)
     assert (markdown(again), again.metrics()) == (markdown(first), first.metrics())

@@ -1,4 +1,4 @@
-"""Corpora whose labels are said by folders, sheets, evaluations or tables; readers look at names and never at sound."""
+"""Labels in folders, annotation files, evaluations or tables; readers look at names and never at sound."""
 
 import pickle
 import sys
@@ -174,7 +174,7 @@ def test_what_lies_elsewhere_in_afew5_is_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["xlsx", "csv"])
-def test_baum1s_is_read_from_its_sheet_the_six_basic_emotions_alone(tmp_path, ending):
+def test_baum1s_gives_the_six_basic_emotions_alone(tmp_path, ending):
     corpus = read(baum1s(tmp_path, ending), "baum1s")
     assert [row[1:] for row in rows(corpus)] == [
         ("anger", "S001"), ("disgust", "S002"), ("fear", "S002"), ("happiness", "S003"), ("sadness", "S004"),
@@ -195,7 +195,7 @@ def test_a_clip_of_baum1s_without_a_clear_line_or_a_file_is_skipped(tmp_path):
     assert skipped["S009_001"] == "Annotations_BAUM1s.xlsx lists it, but there is no file"
 
 
-def test_the_sheet_of_baum1s_says_nothing_of_the_acted_part_or_of_clips_in_a_wrong_folder(tmp_path):
+def test_baum1s_leaves_out_acted_and_misplaced_clips(tmp_path):
     acted, moved = "BAUM1a_MP4_all/s001/S001_001.mp4", "BAUM1s_MP4 - All/s004/S003_001.mp4"
     corpus = read(tree(baum1s(tmp_path), acted, moved), "baum1s")
     assert len(corpus.utterances) == 6
@@ -203,7 +203,7 @@ def test_the_sheet_of_baum1s_says_nothing_of_the_acted_part_or_of_clips_in_a_wro
     assert reasons(corpus)[moved] == "its name says subject S003, its folder s004"
 
 
-def test_a_sheet_of_baum1s_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+def test_an_unreadable_annotation_file_is_refused(tmp_path, monkeypatch):
     (baum1s(tmp_path) / "Annotations_BAUM1s.xlsx").write_bytes(b"no workbook")
     with pytest.raises(UsageError, match=r"Annotations_BAUM1s\.xlsx is no \.xlsx workbook that can be read"):
         read(tmp_path, "baum1s")
@@ -214,7 +214,7 @@ def test_a_sheet_of_baum1s_that_cannot_be_read_is_refused(tmp_path, monkeypatch)
         read(tmp_path, "baum1s")
 
 
-def test_a_sheet_of_baum1s_that_contradicts_itself_is_refused(tmp_path):
+def test_an_annotation_file_must_agree_with_itself(tmp_path):
     with pytest.raises(UsageError, match=r"says of S001_001 Anger 1 and Fear 7; leave one of these lines"):
         read(baum1s(tmp_path, "csv", (*BAUM1S, ("S001_001", "Fear", 7))), "baum1s")
 
@@ -261,7 +261,7 @@ def test_classes_of_iemocap_that_are_none_are_refused(labels, reason):
         PLUGINS.make(CorpusReader, f"iemocap:labels={labels}")
 
 
-def test_meld_is_read_from_its_sheets(tmp_path):
+def test_meld_is_read_from_its_annotation_files(tmp_path):
     corpus = read(meld(tmp_path), "meld")
     assert [(one.label, one.speaker, one.session, one.split) for one in corpus.utterances] == [
         ("surprise", "Monica", "s04e07", "dev"),
@@ -273,7 +273,7 @@ def test_meld_is_read_from_its_sheets(tmp_path):
     assert reasons(corpus) == {
         "train_sent_emo.csv, line 5": "there is no train video dia125_utt3",
         f"{test}/final_videos_testdia0_utt0.mp4": "it is another take of a clip",
-        f"{test}/dia9_utt9.mp4": "no sheet lists it among test",
+        f"{test}/dia9_utt9.mp4": "no annotation file lists it among test",
     }
 
 
@@ -284,7 +284,7 @@ def test_the_splits_of_meld_share_speakers_and_are_refused_by_name(tmp_path):
     assert len(LeaveOneSpeakerGroupOut(groups=3).folds_of(corpus)) == 3
 
 
-def test_a_sheet_of_meld_without_its_columns_is_refused(tmp_path):
+def test_meld_without_its_columns_is_refused(tmp_path):
     (meld(tmp_path) / "dev_sent_emo.csv").write_text("Speaker,Utterance\nRoss,Hi\n")
     with pytest.raises(
         UsageError, match=r"lacks the column Emotion, Dialogue_ID, Utterance_ID .*; it has Speaker, Utt"
@@ -426,7 +426,7 @@ def test_an_audformat_database_is_recognised_by_its_reader_alone(tmp_path, datab
     ("spec", "expected"),
     [
         ("afew5", "expects the folders Train and Val, in each a folder an emotion .* has joy"),
-        ("baum1s", r"expects the sheet Annotations_BAUM1s\.xlsx \(or \.csv\) beside the folder of videos"),
+        ("baum1s", r"expects the annotation file Annotations_BAUM1s\.xlsx \(or \.csv\) beside the folder of videos"),
         ("iemocap", r"expects Session1 to Session5, each with dialog/EmoEvaluation/\*\.txt and sentences/wav"),
         ("meld", r"expects train_sent_emo\.csv, dev_sent_emo\.csv or test_sent_emo\.csv, beside the folders"),
         ("audformat", r"expects a database's header, db\.yaml, beside its tables and media"),

@@ -13,8 +13,8 @@ from scipy.stats import fisher_exact
 from bserkit import Utterance
 from bserkit.corpora.audio import AudioFacts
 from bserkit.corpora.audit.audit import Audit, Measured, markdown, remark_rows, summary
-from bserkit.corpora.audit.findings import Severity, _Table, chance, chance_text, explained_by_chance, explained_share
-from bserkit.corpora.audit.near_duplicates import Likeness
+from bserkit.corpora.audit.findings import Severity, _Table, chance, chance_text, epsilon_squared, epsilon_squared_p
+from bserkit.corpora.audit.near_duplicates import NearDuplicate
 from bserkit.corpora.reading import Corpus
 from bserkit.plugins.builtin.corpora import Manifest
 
@@ -33,7 +33,7 @@ def audit(rows, near=(), exact=(), unusable=(), needs_stereo=True):
     )
     utterances = tuple(Utterance(Path(f"/{one.item}"), one.label, one.speaker) for one in measured)
     groups = tuple(tuple(measured[index] for index in group) for group in exact)
-    pairs = tuple(Likeness(first, second, 1.0) for first, second in near)
+    pairs = tuple(NearDuplicate(first, second, 1.0) for first, second in near)
     return Audit(Corpus(Path("/"), Manifest(), utterances, ()), measured, unusable, groups, pairs, needs_stereo)
 
 
@@ -203,21 +203,21 @@ def test_the_page_lists_all_that_findings_cut_short():
 
 def test_explained_share_is_one_minus_within_over_total_variance_by_hand():
     # Means 1 and 5; within (0 + 4 + 4 + 0 ...): values 0, 2 and 4, 6; total variance 20 / 3, within 4 / 2.
-    assert explained_share([0.0, 2.0, 4.0, 6.0], ["a", "a", "b", "b"]) == pytest.approx(1 - (4 / 2) / (20 / 3))
+    assert epsilon_squared([0.0, 2.0, 4.0, 6.0], ["a", "a", "b", "b"]) == pytest.approx(1 - (4 / 2) / (20 / 3))
 
 
 @given(st.integers(0, 2**16))
 def test_explained_share_of_chance_groups_is_small(seed):
     generator = np.random.default_rng(seed)
-    assert explained_share(generator.normal(size=300), generator.permutation(["a", "b", "c"] * 100).tolist()) < 0.15
+    assert epsilon_squared(generator.normal(size=300), generator.permutation(["a", "b", "c"] * 100).tolist()) < 0.15
 
 
 def test_a_large_share_of_few_values_may_be_chance():
     values, groups = [0.0, 2.0, 4.0, 6.0], ["a", "a", "b", "b"]
     # Of the 24 orders, 8 part the two lowest from the two highest.
-    assert explained_by_chance(values, groups) == pytest.approx(8 / 24, abs=0.04)
+    assert epsilon_squared_p(values, groups) == pytest.approx(8 / 24, abs=0.04)
     many = [*np.arange(20.0), *np.arange(15.0, 35.0)]
-    assert explained_by_chance(many, ["a"] * 20 + ["b"] * 20) < 0.001
+    assert epsilon_squared_p(many, ["a"] * 20 + ["b"] * 20) < 0.001
 
 
 def test_chances_are_written_as_in_articles():

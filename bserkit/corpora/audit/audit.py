@@ -14,7 +14,7 @@ import numpy as np
 from bserkit.corpora.audio import unchanged
 from bserkit.corpora.audit.findings import CLIPPED_SHARE, Finding, findings
 from bserkit.corpora.audit.measuring import measure
-from bserkit.corpora.audit.near_duplicates import Fingerprint, Likeness, likenesses
+from bserkit.corpora.audit.near_duplicates import Fingerprint, NearDuplicate, near_duplicates
 from bserkit.corpora.checking import choose_microphones, look_at
 from bserkit.corpora.reading import read_corpus
 from bserkit.corpora.speakers import one_spelling
@@ -68,7 +68,7 @@ class Audit:
     measured: tuple[Measured, ...]
     unusable: tuple[tuple[str, str], ...]
     exact: tuple[tuple[Measured, ...], ...]
-    near: tuple[Likeness, ...]
+    near: tuple[NearDuplicate, ...]
     needs_stereo: bool = True
 
     @cached_property
@@ -168,21 +168,21 @@ def _sounds(by_content: Mapping[str, Utterance], workspace: Workspace) -> dict[s
     return sounds
 
 
-def _alike(digests: Sequence[str], sounds: Mapping[str, dict[str, Any]], store: FeatureStore) -> list[Likeness]:
+def _alike(digests: Sequence[str], sounds: Mapping[str, dict[str, Any]], store: FeatureStore) -> list[NearDuplicate]:
     """Return the pairs of recordings that share sound, comparing them where these were not compared before."""
 
     def compare() -> dict[str, Any]:
-        pairs = likenesses([_kept_fingerprint(sounds[digest]) for digest in digests])
+        pairs = near_duplicates([_kept_fingerprint(sounds[digest]) for digest in digests])
         return {"pairs": [[pair.first, pair.second, pair.share] for pair in pairs]}
 
     together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    return [Likeness(*pair) for pair in store.facts(together, compare, f"likeness-{_code()}")["pairs"]]
+    return [NearDuplicate(*pair) for pair in store.facts(together, compare, f"near-duplicates-{_code()}")["pairs"]]
 
 
 @cache
 def _code() -> str:
     """Name the code that measures and compares, so that what another version kept is measured anew."""
-    return meaning(measure, likenesses)[:12]
+    return meaning(measure, near_duplicates)[:12]
 
 
 def _kept_fingerprint(sound: Mapping[str, Any]) -> Fingerprint:

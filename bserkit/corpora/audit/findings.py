@@ -25,7 +25,7 @@ CLIPPED_SHARE = 0.001
 #: How much more often a label's recordings are without stereo than the speaker's others for it to be given away.
 _GIVEN_AWAY = 0.25
 #: The share of a variance that a speaker or label must explain.
-_EXPLAINED = 0.3
+_LARGE_EPSILON = 0.3
 #: What chance may do at most: of a label given away, over all tests together; of a variance, in each test.
 _CHANCE, _VARIANCE_CHANCE = 0.05, 0.001
 #: How often groups are drawn anew to see what share of a variance chance explains.
@@ -266,13 +266,13 @@ def _explained(audit: Audit) -> Iterator[str]:
     groups = {"speaker": speakers, **groups} if all(speakers) else groups
     for name, numbers in values.items():
         for what, names in groups.items():
-            share = explained_share(numbers, names)
-            if share > _EXPLAINED and (p := explained_by_chance(numbers, names)) <= _VARIANCE_CHANCE:
+            share = epsilon_squared(numbers, names)
+            if share > _LARGE_EPSILON and (p := epsilon_squared_p(numbers, names)) <= _VARIANCE_CHANCE:
                 size = f"epsilon squared {share:.2f}".replace("0.", ".")
                 yield f"the {what} explains {share:.0%} of the variance of the {name} ({size}, {chance_text(p)})"
 
 
-def explained_share(values: Sequence[float], groups: Sequence[str]) -> float:
+def epsilon_squared(values: Sequence[float], groups: Sequence[str]) -> float:
     """Return the share of the values' variance that lies between groups: epsilon squared, zero where it is negative.
 
     That is eta squared less what chance would give. Values that are not finite are left out.
@@ -286,7 +286,7 @@ def explained_share(values: Sequence[float], groups: Sequence[str]) -> float:
     return max(0.0, 1 - (within / (len(chosen) - kinds)) / (total / (len(chosen) - 1)))
 
 
-def explained_by_chance(values: Sequence[float], groups: Sequence[str]) -> float:
+def epsilon_squared_p(values: Sequence[float], groups: Sequence[str]) -> float:
     """Return how often as much variance lies between groups that are drawn anew, a permutation test of 1,999 draws."""
     chosen, codes = _finite(values, groups)
     chosen = chosen - chosen.mean()

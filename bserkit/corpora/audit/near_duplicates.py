@@ -1,4 +1,4 @@
-"""Likeness: which recordings hold the same sound, cut differently or not.
+"""Near-duplicates: which recordings hold the same sound, cut differently or not.
 
 Two descriptions of a recording answer two questions. Where could two recordings agree: every 12 ms, 32 bits say whether
 the energy difference of neighbouring bands grew since the frame before (Haitsma and Kalker, "A highly robust audio
@@ -50,7 +50,7 @@ _AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
-class Likeness:
+class NearDuplicate:
     """Two recordings, by index, and the share of the shorter one that the other holds too."""
 
     first: int
@@ -195,15 +195,15 @@ def fingerprint(samples: np.ndarray, sample_rate: int) -> Fingerprint:
     return making.finish()
 
 
-def likenesses(prints: Sequence[Fingerprint]) -> list[Likeness]:
+def near_duplicates(prints: Sequence[Fingerprint]) -> list[NearDuplicate]:
     """Return every pair of recordings that share sound, in order."""
-    best: dict[tuple[int, int], Likeness] = {}
+    best: dict[tuple[int, int], NearDuplicate] = {}
     for (first, second, offset), count in votes(prints).items():
         if count < 2 or (first, second) in best:
             continue
         found = agreement(prints[first], prints[second], offset)
         if found and found.bit_errors <= BIT_ERRORS and found.sign_correlation >= SIGN_CORRELATION:
-            best[first, second] = Likeness(first, second, found.share)
+            best[first, second] = NearDuplicate(first, second, found.share)
     return [best[pair] for pair in sorted(best)]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import butter, resample_poly, sosfilt
 
-from bserkit.corpora.audit.near_duplicates import Fingerprinting, fingerprint, likenesses
+from bserkit.corpora.audit.near_duplicates import Fingerprinting, fingerprint, near_duplicates
 
 RATE = 16000
 TIME = np.arange(2 * RATE) / RATE
@@ -54,19 +54,19 @@ def pairs(found):
 
 
 @pytest.mark.parametrize("tail", TAILS)
-def test_what_is_common_but_quiet_is_no_likeness(tail):
+def test_what_is_common_but_quiet_is_no_near_duplicate(tail):
     bursts = (0.2 * np.random.default_rng(seed).normal(size=RATE) * np.hanning(RATE) for seed in range(12))
     recordings = [np.round(32767 * np.concatenate([burst, TAILS[tail]])) / 32767 for burst in bursts]
-    assert likenesses(prints(recordings)) == []
+    assert near_duplicates(prints(recordings)) == []
 
 
 @pytest.mark.parametrize("falls_hz", [0, 10, 40])
-def test_another_take_of_the_same_sound_is_no_likeness(falls_hz):
-    assert likenesses(prints([take(seed, falls_hz) for seed in range(12)])) == []
+def test_another_take_of_the_same_sound_is_no_near_duplicate(falls_hz):
+    assert near_duplicates(prints([take(seed, falls_hz) for seed in range(12)])) == []
 
 
 def test_different_sounds_are_not_alike():
-    assert likenesses(prints([voice(seed) for seed in range(12)])) == []
+    assert near_duplicates(prints([voice(seed) for seed in range(12)])) == []
 
 
 def noisy(sound):
@@ -87,14 +87,14 @@ def noisy(sound):
     ids=["half a hop later", "quieter", "cut and inverted", "8 bits", "low pass", "noise", "between other sound"],
 )
 def test_a_changed_copy_is_found(change):
-    found = likenesses(prints([voice(5), voice(6), change(voice(5))]))
+    found = near_duplicates(prints([voice(5), voice(6), change(voice(5))]))
     assert pairs(found) == [(0, 2)]
     assert found[0].share > 0.8
 
 
 def test_a_sound_is_like_its_own_cut_at_another_rate():
     whole = voice(5)
-    (found,) = likenesses([*prints([whole]), *prints([whole[8000:40000:2]], RATE // 2)])
+    (found,) = near_duplicates([*prints([whole]), *prints([whole[8000:40000:2]], RATE // 2)])
     assert found.share > 0.8
 
 
@@ -117,11 +117,11 @@ def test_blocks_are_resampled_as_the_whole_is():
     there = resample_poly(whole, 441, 160)
     for start in range(0, len(there), 7777):
         making.add(there[None, start : start + 7777])
-    (found,) = likenesses([*prints([whole]), making.finish()])
+    (found,) = near_duplicates([*prints([whole]), making.finish()])
     assert found.share > 0.99
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.38])
-def test_short_sounds_have_no_likeness(seconds):
-    assert likenesses(prints([voice(1, seconds)] * 2)) == []
-    assert likenesses([]) == []
+def test_short_sounds_have_no_near_duplicate(seconds):
+    assert near_duplicates(prints([voice(1, seconds)] * 2)) == []
+    assert near_duplicates([]) == []

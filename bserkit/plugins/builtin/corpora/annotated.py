@@ -1,4 +1,4 @@
-"""Corpora of videos with sheets that say who speaks and how: BAUM-1s and MELD."""
+"""Corpora of videos with annotation files that say who speaks and how: BAUM-1s and MELD."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Baum1s(CorpusReader):
-    """BAUM-1s, Turkish, spontaneous: videos with a sheet of annotations (Zhalehpour et al., IEEE TAC 2017).
+    """BAUM-1s, Turkish, spontaneous: videos with an annotation file (Zhalehpour et al., IEEE TAC 2017).
 
     Clips such as ``BAUM1s_MP4 - All/s001/S001_001.mp4``, named by subject and number; ``Annotations_BAUM1s.xlsx`` (or
     the same saved as ``.csv``) has a line a clip: its name, then the emotion or mental state, then its code: 1 anger, 2
@@ -44,21 +44,21 @@ class Baum1s(CorpusReader):
     basic: ClassVar[frozenset[str]] = frozenset({"anger", "disgust", "fear", "happiness", "sadness", "surprise"})
 
     def recognises(self, root: Path) -> bool:
-        """Say whether the sheet of annotations is there."""
-        return root.is_dir() and bool(self._sheets(root))
+        """Say whether the annotation file is there."""
+        return root.is_dir() and bool(self._files(root))
 
     def read(self, root: Path) -> CorpusTable:
-        """Read every clip of a basic emotion; others, and clips that the sheet lacks, are listed as skipped."""
-        sheets = self._sheets(folder(root, self))
-        if not sheets:
+        """Read every clip of a basic emotion; others, and clips without an annotation, are listed as skipped."""
+        files = self._files(folder(root, self))
+        if not files:
             raise UsageError(
-                "The reader baum1s expects the sheet Annotations_BAUM1s.xlsx (or .csv) beside the folder of videos, "
-                f"such as BAUM1s_MP4 - All/s001/S001_001.mp4; {root} has none."
+                "The reader baum1s expects the annotation file Annotations_BAUM1s.xlsx (or .csv) beside the folder of "
+                f"videos, such as BAUM1s_MP4 - All/s001/S001_001.mp4; {root} has none."
             )
-        states = self._states(sheets[0])
+        states = self._states(files[0])
         if not states:
             raise UsageError(
-                f"{sheets[0]} has no line with a clip's name, such as S001_001, followed by its state and code."
+                f"{files[0]} has no line with a clip's name, such as S001_001, followed by its state and code."
             )
         found: list[tuple[Hashable, Utterance]] = []
         skipped: list[Skipped] = []
@@ -73,44 +73,44 @@ class Baum1s(CorpusReader):
             word = self.states.get(code, "")
             item = path.relative_to(root).as_posix()
             if clip not in states:
-                skipped.append(Skipped(item, f"{sheets[0].name} does not list it"))
+                skipped.append(Skipped(item, f"{files[0].name} does not list it"))
             elif not word or state.lower()[:3] != word[:3]:
-                skipped.append(Skipped(item, f"{sheets[0].name} says {state!r} but code {code!r}"))
+                skipped.append(Skipped(item, f"{files[0].name} says {state!r} but code {code!r}"))
             elif word not in self.basic:
                 skipped.append(Skipped(item, f"its state is {word}; the six basic emotions are read"))
             else:
                 found.append((clip, Utterance(path, word, clip[:4])))
-        skipped += [Skipped(clip, f"{sheets[0].name} lists it, but there is no file") for clip in states.keys() - seen]
+        skipped += [Skipped(clip, f"{files[0].name} lists it, but there is no file") for clip in states.keys() - seen]
         return once(root, found, sorted(skipped, key=lambda one: one.item))
 
     def _objection(self, path: Path, clip: str) -> str:
-        """Say why the sheet cannot be about a clip of a name that it may well list, if so."""
+        """Say why the annotation file cannot be about a clip of a name that it may well list, if so."""
         if any(part.lower().startswith("baum1a") for part in path.parts[:-1]):
             return "it is of BAUM-1a, the acted part, whose clips have the same names"
         if re.fullmatch(r"S\d{3}", path.parent.name.upper()) and not clip.startswith(path.parent.name.upper()):
             return f"its name says subject {clip[:4]}, its folder {path.parent.name}"
         return ""
 
-    def _sheets(self, root: Path) -> list[Path]:
+    def _files(self, root: Path) -> list[Path]:
         return files_like(root, r"(?:[^/]*/)?Annotations_BAUM1s\.(?i:xlsx|csv)")
 
-    def _states(self, sheet: Path) -> dict[str, tuple[str, str]]:
+    def _states(self, file: Path) -> dict[str, tuple[str, str]]:
         """Return each clip's state as a word and as a code."""
         states: dict[str, tuple[str, str]] = {}
-        for row in _xlsx_rows(sheet) if sheet.suffix.lower() == ".xlsx" else read_cells(sheet, errors="replace"):
+        for row in _xlsx_rows(file) if file.suffix.lower() == ".xlsx" else read_cells(file, errors="replace"):
             for position, cell in enumerate(row[:-2]):
                 if re.fullmatch(r"S\d{3}_\d{3}", cell, flags=re.IGNORECASE):
                     state = row[position + 1], row[position + 2]
                     if states.setdefault(cell.upper(), state) != state:
                         raise UsageError(
-                            f"{sheet} says of {cell.upper()} {' '.join(states[cell.upper()])} and {' '.join(state)}; "
+                            f"{file} says of {cell.upper()} {' '.join(states[cell.upper()])} and {' '.join(state)}; "
                             "leave one of these lines."
                         )
         return states
 
 
 class Meld(CorpusReader):
-    """MELD, the television series Friends: videos of turns and a sheet a split (Poria et al., ACL 2019).
+    """MELD, the television series Friends: videos of turns and an annotation file a split (Poria et al., ACL 2019).
 
     ``train_sent_emo.csv``, ``dev_sent_emo.csv`` and ``test_sent_emo.csv`` have a line an utterance with Speaker,
     Emotion (anger, disgust, fear, joy, neutral, sadness, surprise), Dialogue_ID, Utterance_ID, Season and Episode; its
@@ -126,13 +126,13 @@ class Meld(CorpusReader):
     columns: ClassVar[tuple[str, ...]] = ("Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 
     def recognises(self, root: Path) -> bool:
-        """Say whether a split's sheet is there."""
-        return root.is_dir() and bool(self._sheets(root))
+        """Say whether a split's annotation file is there."""
+        return root.is_dir() and bool(self._annotations(root))
 
     def read(self, root: Path) -> CorpusTable:
-        """Read every line of every split's sheet; those without a video are listed as skipped."""
-        sheets = self._sheets(folder(root, self))
-        if not sheets:
+        """Read every line of every split's annotation file; those without a video are listed as skipped."""
+        annotations = self._annotations(folder(root, self))
+        if not annotations:
             raise UsageError(
                 "The reader meld expects train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv, beside the folders "
                 f"train_splits, dev_splits_complete and output_repeated_splits_test; {root} has none."
@@ -142,24 +142,26 @@ class Meld(CorpusReader):
         for path in audio_files(root):
             files.setdefault((self._split(path, root), path.stem), []).append(path)
         found: list[tuple[Hashable, Utterance]] = []
-        for split, sheet in sheets.items():
+        for split, table in annotations.items():
             # Some transcripts hold characters that are not UTF-8; nothing of them is read.
-            for number, row in read_table(sheet, self.columns, ("Season", "Episode"), errors="replace"):
+            for number, row in read_table(table, self.columns, ("Season", "Episode"), errors="replace"):
                 name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
                 session = f"s{row['Season'].zfill(2)}e{row['Episode'].zfill(2)}"
                 paths = files.pop((split, name), [])
                 if not paths:
-                    skipped.append(Skipped(f"{sheet.name}, line {number}", f"there is no {split} video {name}"))
+                    skipped.append(Skipped(f"{table.name}, line {number}", f"there is no {split} video {name}"))
                 for path in paths:
                     label = row["Emotion"].lower()
                     found.append(((split, name), Utterance(path, label, row["Speaker"], session=session, split=split)))
         for (split, name), paths in files.items():
             again = name.startswith("final_videos_test")
-            reason = "it is another take of a clip" if again else f"no sheet lists it among {split or 'any split'}"
+            reason = (
+                "it is another take of a clip" if again else f"no annotation file lists it among {split or 'any split'}"
+            )
             skipped += [Skipped(path.relative_to(root).as_posix(), reason) for path in paths]
         return once(root, found, skipped)
 
-    def _sheets(self, root: Path) -> dict[str, Path]:
+    def _annotations(self, root: Path) -> dict[str, Path]:
         found = {split: files_like(root, rf"(?:.*/)?{split}_sent_emo\.csv") for split in self.splits}
         return {split: paths[0] for split, paths in found.items() if paths}
 
@@ -172,20 +174,20 @@ class Meld(CorpusReader):
         return ""
 
 
-def _xlsx_rows(sheet: Path) -> Iterator[Sequence[str]]:
+def _xlsx_rows(file: Path) -> Iterator[Sequence[str]]:
     try:
         from openpyxl import load_workbook
     except ImportError:
         raise UsageError(
-            f"{sheet.name} is read by openpyxl, which is not installed: pip install 'bserkit[xlsx]'; or save the sheet "
+            f"{file.name} is read by openpyxl, which is not installed: pip install 'bserkit[xlsx]'; or save the file "
             "as .csv beside it."
         ) from None
     try:
-        with closing(load_workbook(sheet, read_only=True, data_only=True)) as book:
+        with closing(load_workbook(file, read_only=True, data_only=True)) as book:
             for row in book.worksheets[0].iter_rows(values_only=True):
                 yield [_text(cell) for cell in row]
     except (BadZipFile, KeyError, ValueError) as error:
-        raise UsageError(f"{sheet} is no .xlsx workbook that can be read: {error}.") from None
+        raise UsageError(f"{file} is no .xlsx workbook that can be read: {error}.") from None
 
 
 def _text(cell: Any) -> str:
