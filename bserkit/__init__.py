@@ -34,7 +34,7 @@ from bserkit.learning.views import Views
 from bserkit.plugins.hooks import hookimpl
 
 if TYPE_CHECKING:
-    from bserkit.api import audit, compare, extract, load_run, run, sweep
+    from bserkit.api import audit, compare, extract, load_model, load_run, run, sweep
 
 __all__ = [
     "Backbone",
@@ -69,6 +69,7 @@ __all__ = [
     "fit_joined",
     "hookimpl",
     "joined",
+    "load_model",
     "load_run",
     "measure",
     "nearest",
@@ -87,7 +88,7 @@ __all__ = [
 
 
 #: Functions for notebooks and programs, which import what takes a second: only once they are asked for.
-_API = frozenset({"audit", "compare", "extract", "load_run", "run", "sweep"})
+_API = frozenset({"audit", "compare", "extract", "load_model", "load_run", "run", "sweep"})
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ from bserkit.experiments.sweep import Swept
 from bserkit.experiments.sweep import execute as execute_sweep
 from bserkit.experiments.sweep import plan as plan_sweep
 from bserkit.features.channels import FUSION
+from bserkit.learning import model_files
 from bserkit.progress import Logged
 from bserkit.tracking.runs import KeptRun, find_run, read_artifact_text, read_artifacts
 from bserkit.workspace import Workspace
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bserkit.evaluation.comparison import Predictions
+    from bserkit.learning.model import FittedModel
 
 
 class Given(TypedDict, total=False):
@@ -204,6 +206,16 @@ def load_run(reference: str, experiment: str = "bserkit") -> Run:
         UsageError: there is no such run, or it is not finished.
     """
     return Run(find_run(reference, experiment))
+
+
+def load_model(folder: str | Path, plugins_dir: str | None = None, no_plugins: bool = False) -> FittedModel:
+    """Return the fitted model that a folder holds.
+
+    Raises:
+        BserkitError: there is no model, it is damaged or of another format, or it cannot be restored here.
+        UsageError: no plugin brings its fuser or classifier.
+    """
+    return model_files.load_model(Path(folder), given_plugins(plugins_dir, outside=not no_plugins).make)
 
 
 def sweep(

@@ -14,6 +14,9 @@ import bserkit
 from bserkit.api import Given, Grid
 from bserkit.cli.run import run as run_command
 from bserkit.cli.sweep import sweep as sweep_command
+from bserkit.learning.model import fit_model
+from bserkit.learning.model_files import save_model
+from bserkit.plugins.registry import load_plugins
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +75,15 @@ def test_features_and_an_audit_are_returned(here, corpus, fast_settings):
     audit = bserkit.audit(corpus / "manifest.csv")
     assert len(audit.measured) == pooled["utterance"].nunique()
     assert audit._repr_markdown_().startswith("# ")
+
+
+def test_a_model_is_loaded_from_its_folder(here):
+    labels, features = np.array(["a", "b"] * 6), np.random.default_rng(0).normal(size=(12, 3))
+    views = bserkit.Views({"mono": features}, {"mono": "mono"}, ("a", "b"), labels, np.array(["s"] * 12))
+    plugins = load_plugins(outside=False)
+    model = fit_model(views, plugins.make(bserkit.Fuser, "mean"), plugins.make(bserkit.Classifier, "linear-svm"))
+    save_model(model, here / "model")
+    np.testing.assert_array_equal(bserkit.load_model(here / "model").scores(views), model.scores(views))
 
 
 def test_a_run_needs_no_main_thread(here, corpus, fast_settings):
