@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 
 from bserkit.corpora.audit.audit import Audit, audit_data
+from bserkit.corpora.checking import read_microphones
 from bserkit.evaluation.comparison import read_predictions
 from bserkit.evaluation.metrics import confuse
 from bserkit.evaluation.results import FOLDS
@@ -27,7 +28,7 @@ from bserkit.experiments.export import check_writable, export
 from bserkit.experiments.grid import AXES, combinations
 from bserkit.experiments.opening import given_plugins, given_store, given_values
 from bserkit.experiments.run import execute, plan
-from bserkit.experiments.settings import read_microphones, reader_for, resolve
+from bserkit.experiments.settings import reader_for, resolve
 from bserkit.experiments.sweep import Swept
 from bserkit.experiments.sweep import execute as execute_sweep
 from bserkit.experiments.sweep import plan as plan_sweep
@@ -260,21 +261,22 @@ def compare(
 
 
 def audit(
-    data: str | Path,
+    data: str | Path | None = None,
     corpus: str | None = None,
     microphones: str = "refuse",
     cache: str | Path | None = None,
     plugins_dir: str | None = None,
     no_plugins: bool = False,
 ) -> Audit:
-    """Look for what could fool the numbers of a corpus, as ``bserkit audit`` does.
+    """Look for what could fool the numbers of a corpus, without data the demonstration's, as ``bserkit audit`` does.
 
     Raises:
         UsageError: the corpus cannot be read.
     """
     plugins = given_plugins(plugins_dir, outside=not no_plugins)
-    reader = reader_for(Path(data), corpus, plugins)
-    return audit_data(Path(data), reader, read_microphones(microphones), _workspace({"cache": cache}))
+    root = Path(data) if data else None
+    reader = reader_for(root, corpus, plugins)
+    return audit_data(root, reader, read_microphones(microphones), _workspace({"cache": cache}))
 
 
 def extract(data: str | Path, out: str | Path | None = None, **settings: Unpack[Given]) -> DataFrame:

@@ -9,33 +9,22 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import (
-    CORPUS_HELP,
-    cache_option,
-    component_option,
-    given_plugins,
-    given_workspace,
-    microphones_option,
-    plugin_options,
-    show_failures,
-)
+from bserkit.cli.options import given_plugins, given_workspace, setting_options, show_failures
 
 
 @click.command(cls=Command)
-@click.argument("data", type=click.Path(path_type=Path))
-@component_option("--corpus", "corpus", CORPUS_HELP)
-@microphones_option
+@click.argument("data", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all that was found as Markdown (FILE.md), or all pairs that share sound as csv.",
 )
-@cache_option
-@plugin_options
-@click.option("--quiet", "-q", is_flag=True, help="Show the findings alone.")
-def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | None, quiet: bool, **given: Any) -> None:
-    """Look for what could fool the numbers of DATA, before anything is learned.
+@setting_options("corpus", "microphones", "plugins-dir", "cache", config=False, quiet="Show the findings alone.")
+def audit(
+    data: Path | None, corpus: str | None, microphones: str | None, out: Path | None, quiet: bool, **given: Any
+) -> None:
+    """Look for what could fool the numbers of DATA, before anything is learned; without DATA of the demonstration.
 
     Findings come first to last by how much they can fool the numbers: sound or names shared between speakers; labels
     that a silent Side gives away; labels, levels and delays that go with speakers; silent, clipped and unusable
@@ -50,8 +39,9 @@ def audit(data: Path, corpus: str | None, microphones: str | None, out: Path | N
 
     from bserkit.cli.console import show_audit
     from bserkit.corpora.audit.audit import audit_data, duplicate_rows, markdown
+    from bserkit.corpora.checking import read_microphones
     from bserkit.experiments.export import check_writable
-    from bserkit.experiments.settings import read_microphones, reader_for
+    from bserkit.experiments.settings import reader_for
     from bserkit.text import csv_text
 
     if out:

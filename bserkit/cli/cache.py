@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import cache_option
+from bserkit.cli.options import setting_option
 
 
 @click.group(invoke_without_command=True)
-@cache_option
+@setting_option("cache")
 @click.pass_context
 def cache(ctx: click.Context, cache: str | None) -> None:
     """Show what the feature store holds and how much room it takes; 'prune' deletes."""

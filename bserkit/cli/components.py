@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import given_plugins, plugin_options, show_failures
+from bserkit.cli.options import given_plugins, no_plugins_option, setting_option, show_failures
 
 
 @click.command(cls=Command)
 @click.argument("kind", required=False)
-@plugin_options
+@setting_option("plugins-dir")
+@no_plugins_option
 def components(kind: str | None, **given: Any) -> None:
     """List the components of every KIND, or of one, with their parameters and defaults.
 
@@ -39,7 +40,8 @@ def components(kind: str | None, **given: Any) -> None:
 
 
 @click.command(cls=Command)
-@plugin_options
+@setting_option("plugins-dir")
+@no_plugins_option
 def plugins(**given: Any) -> None:
     """List where components come from, and the plugins that failed to load and why."""
     loaded = given_plugins(given)

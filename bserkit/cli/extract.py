@@ -8,14 +8,17 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import component_option, feature_options, given_settings, given_workspace
+from bserkit.cli.options import given_settings, given_workspace, setting_option, setting_options
+
+#: The settings that features depend on.
+FEATURES = ("corpus", "mono", "microphones", "channels", "frontend", "backbone", "seed", "device", "precision")
 
 
 @click.command(cls=Command)
 @click.argument("data", type=click.Path())
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@component_option("--pooler", "pooler", "Write one vector an utterance and channel instead of one a segment.")
-@feature_options
+@setting_option("pooler", text="Write one vector an utterance and channel instead of one a segment.")
+@setting_options(*FEATURES, "plugins-dir", "cache")
 def extract(data: str, out: Path, **given: Any) -> None:
     """Write the features of DATA with their metadata to OUT, a Parquet file.
 

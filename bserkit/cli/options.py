@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bserkit.cli.completion import complete_component
+from bserkit.cli.completion import complete_choice, complete_component
+from bserkit.experiments.declaration import spell
+from bserkit.experiments.settings import SETTINGS, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,110 +27,49 @@ def given_plugins(given: dict[str, Any]) -> Plugins:
     return opening.given_plugins(given.get("plugins_dir"), not given.get("no_plugins"))
 
 
-#: What --corpus does, in every command that reads one.
-CORPUS_HELP = (
-    "How to read DATA; found from its files where that is clear. A value that holds a comma goes in double quotes: "
-    r"""'folders:speaker="s(\d{1,3})_"'."""
-)
-
-
-def component_option(flag: str, kind: str, text: str, several: bool = False) -> Callable[[Any], Any]:
-    """Return an option that names a component, whose name and parameters a shell completes.
+def setting_option(key: str, several: bool = False, text: str = "") -> Callable[[Any], Any]:
+    """Return the option of a setting, as the setting is declared; a shell completes what there is to choose from.
 
     Args:
-        several: whether the option may be given more than once.
+        several: whether one that a sweep may vary may be given more than once.
+        text: other words for what it does.
     """
-    return click.option(
-        flag,
-        metavar="NAME[:KEY=VALUE,...]",
-        multiple=several,
-        shell_complete=complete_component(kind, given_plugins),
-        help=text,
-    )
+    one = SETTINGS[key]
+    several = several and one.axis is not None
+    default = ", ".join((several and one.axis) or [spell(one.default)])
+    if one.type is bool:
+        how: dict[str, Any] = {"is_flag": True, "default": None}
+    elif one.contract:
+        completed = complete_component(key, given_plugins)
+        how = {"metavar": "NAME[:KEY=VALUE,...]", "multiple": several, "shell_complete": completed}
+    elif one.choices:
+        how = {"metavar": one.metavar, "shell_complete": complete_choice(one.choices)}
+    else:
+        folder = click.Path(file_okay=one.several) if Path in one.types else None
+        how = {"metavar": one.metavar, "type": int if one.type is int else folder}
+    shown = "" if one.default is None or one.type is bool else f"  [default: {default}]"
+    return click.option(f"--{key}", help=text or one.help + shown, **how)
 
 
-def plugin_options(command: Any) -> Any:
-    """Add the options that say where plugins come from."""
-    command = click.option("--no-plugins", is_flag=True, help="Use built-in components only.")(command)
-    return click.option(
-        "--plugins-dir",
-        metavar="DIR",
-        type=click.Path(),
-        help="Load the single-file plugins in this folder (also BSERKIT_PLUGINS_DIR).",
-    )(command)
+def setting_options(
+    *keys: str, several: bool = False, config: bool = True, quiet: str = "Show nothing but the result."
+) -> Callable[[Any], Any]:
+    """Return the options of some settings, by default of all that have one, and those that go with them."""
+    added = [setting_option(key, several) for key in keys or SETTINGS if key != "data"]
+    if config:
+        text = "Read settings from a TOML file; options given here win."
+        added.append(click.option("--config", metavar="FILE", help=text))
+    added += [no_plugins_option, click.option("--quiet", "-q", is_flag=True, help=quiet)]
+
+    def add(command: Any) -> Any:
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
 
 
-def cache_option(command: Any) -> Any:
-    """Add the option that says where features are kept."""
-    return click.option(
-        "--cache",
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help="Where features are kept (also BSERKIT_CACHE; default: the user's cache folder).",
-    )(command)
-
-
-def microphones_option(command: Any) -> Any:
-    """Add the option that chooses two channels of recordings that have more."""
-    return click.option(
-        "--microphones",
-        metavar="LEFT,RIGHT",
-        help="For files with more than two channels: which are left and right, such as 1,3; refuse, skip.",
-    )(command)
-
-
-def learning_options(command: Any, several: bool = False) -> Any:
-    """Add the options of everything behind segment features; ``several`` makes those of components repeatable."""
-    poolers, fusions = ("all four", "two-stage:tune=oracle, feature") if several else ("block-max", "two-stage")
-    options = [
-        component_option(
-            "--finetune",
-            "finetune",
-            "Fine-tune the backbone in each fold (sgd), or take an earlier run's (from:run=RUN).  [default: not]",
-            several,
-        ),
-        component_option(
-            "--pooler", "pooler", f"From an utterance's segments to one vector.  [default: {poolers}]", several
-        ),
-        component_option("--classifier", "classifier", "From vector to class scores.  [default: linear-svm]", several),
-        component_option("--fusion", "fusion", f"From channels to one decision.  [default: {fusions}]", several),
-        component_option(
-            "--protocol", "protocol", "loso, losgo:groups=N, predefined, stratified or folds:path=CSV.  [default: loso]"
-        ),
-        click.option(
-            "--allow-speaker-overlap",
-            is_flag=True,
-            default=None,
-            help="Evaluate folds with a speaker both in training and in test too; the run is tagged with their names.",
-        ),
-        click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: bserkit]"),
-        click.option("--run-name", metavar="NAME", help="MLflow run name."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def feature_options(command: Any, several: bool = False) -> Any:
-    """Add the options of everything up to segment features; ``several`` makes those of components repeatable."""
-    options = [
-        component_option("--corpus", "corpus", CORPUS_HELP),
-        component_option("--channels", "channels", "Channel transforms, comma-separated.  [default: lr,ms]", several),
-        component_option("--frontend", "frontend", "From waveform to segments.  [default: logmel]", several),
-        component_option("--backbone", "backbone", "From segment to feature.  [default: alexnet]", several),
-        click.option("--config", metavar="FILE", help="Read settings from a TOML file; options given here win."),
-        click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
-        click.option("--precision", metavar="NAME", help="fp32, bf16, fp16; auto: the fastest here.  [default: fp32]"),
-        click.option("--seed", metavar="N", type=int, help="Seed of every component that has one.  [default: 0]"),
-        click.option("--mono", metavar="POLICY", help="For files without stereo: refuse, duplicate, skip."),
-        microphones_option,
-        cache_option,
-        plugin_options,
-        click.option("--quiet", "-q", is_flag=True, help="Show nothing but the result."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+no_plugins_option = click.option("--no-plugins", is_flag=True, help="Use built-in components only.")
 
 
 def show_failures(plugins: Plugins) -> None:
@@ -148,8 +90,6 @@ def given_workspace(cache: str | None, quiet: bool) -> tuple[Workspace, ConsoleR
 
 def given_settings(given: dict[str, Any]) -> tuple[Settings, Plugins, str | None]:
     """Merge a configuration file below the options; return the settings, the plugins and where features are kept."""
-    from bserkit.experiments.settings import resolve
-
     values, loaded = given_values(given)
     return resolve(values, loaded), loaded, values.get("cache")
 

@@ -8,13 +8,12 @@ from typing import Any
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import feature_options, given_settings, given_workspace, learning_options
+from bserkit.cli.options import given_settings, given_workspace, setting_options
 
 
 @click.command(cls=Command)
 @click.argument("data", required=False, type=click.Path())
-@learning_options
-@feature_options
+@setting_options()
 def run(data: str | None, **given: Any) -> None:
     """Learn from a corpus of stereo speech and evaluate on speakers that were never heard.
 

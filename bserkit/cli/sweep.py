@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bserkit.cli.group import Command
-from bserkit.cli.options import feature_options, given_values, given_workspace, learning_options
+from bserkit.cli.options import given_values, given_workspace, setting_options
 from bserkit.errors import BserkitError
 
 
 @click.command(cls=Command)
 @click.argument("data", required=False, type=click.Path())
-@partial(learning_options, several=True)
 @click.option(
     "--reference",
     "references",
@@ -25,7 +23,7 @@ from bserkit.errors import BserkitError
     type=click.Path(path_type=Path),
     help="One more run, to compare with: the settings in this TOML file stand over those of the first combination.",
 )
-@partial(feature_options, several=True)
+@setting_options(several=True)
 def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     """Run every combination of several components and print the tables of the paper.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bserkit.corpora.audio import AudioFacts, BadAudioError, content_digest, inspect_audio, unchanged
 from bserkit.corpora.decoding import open_sound
@@ -64,6 +64,24 @@ def look_at(corpus: Corpus, workspace: Workspace) -> list[tuple[str, AudioFacts]
     looked = workspace.each("Checking audio", look, corpus.utterances, "files")
     workspace.store.tell_damage(workspace.reporter.say)
     return looked
+
+
+def read_microphones(value: object) -> Microphones:
+    """Read which channels are left and right: ``1,3``, or what to do with recordings of more than two channels.
+
+    Raises:
+        UsageError: it is neither two different numbers from 1 on, nor refuse or skip.
+    """
+    if value in ("refuse", "skip"):
+        return cast("Microphones", value)
+    numbers = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    found = [int(str(number)) for number in numbers if str(number).strip().isdecimal()]
+    if len(numbers) != 2 or len(found) != 2 or min(found) < 1 or found[0] == found[1]:
+        raise UsageError(
+            f"--microphones {value} is not known; expected the numbers of two channels, counted from 1, such as 1,3 "
+            "for left and right, or refuse or skip."
+        )
+    return found[0], found[1]
 
 
 def choose_microphones(corpus: Corpus, microphones: Microphones, workspace: Workspace) -> Corpus:

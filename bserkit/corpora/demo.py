@@ -17,6 +17,8 @@ from bserkit.store import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: The name of its reader.
+DEMO_CORPUS = "demo"
 _SAMPLE_RATE = 16000
 _TAKES = 4
 _VERSION = 1

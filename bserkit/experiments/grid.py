@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bserkit.component import read_specs
 from bserkit.errors import UsageError
-from bserkit.experiments.settings import read_config, resolve
+from bserkit.experiments.settings import SETTINGS, read_config, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from bserkit.plugins.registry import Plugins
 
 #: What can be varied, in the data's order; what stands last varies fastest.
-AXES = ("channels", "frontend", "backbone", "finetune", "pooler", "classifier", "fusion")
-#: The axes along which a sweep goes unless it is told otherwise: those of the paper. The oracle is reported beside
-#: the result, never as it.
-DEFAULT_GRID: Mapping[str, Sequence[str]] = {
-    "pooler": ("block-max", "block-avg", "global-max", "global-avg"),
-    "fusion": ("two-stage:tune=oracle", "feature"),
-}
+AXES = tuple(key for key, one in SETTINGS.items() if one.axis is not None)
 #: How ``--finetune`` spells that the backbone stays as it is, and what it then is.
 _NOT_TUNED, _FROZEN = "none", "frozen"
 
@@ -62,7 +56,9 @@ def combinations(
     """
     fixed = {key: value for key, value in values.items() if key not in (*AXES, "run-name")}
     axes = {axis: choices for axis in AXES if (choices := _choices(axis, values, grid))}
-    varied = [axis for axis, choices in axes.items() if len(choices) > 1] or ["pooler", "fusion"]
+    varied = [axis for axis, choices in axes.items() if len(choices) > 1] or [
+        axis for axis in AXES if SETTINGS[axis].axis
+    ]
     every = [resolve(fixed | dict(zip(axes, choice, strict=True)), plugins) for choice in product(*axes.values())]
     # One name for several spellings tells nothing apart.
     short = [
@@ -87,7 +83,7 @@ def combinations(
 
 def _choices(axis: str, values: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> list[Any]:
     """Return what an axis goes through: what was given for it, or else the default."""
-    given: list[Any] = list(grid.get(axis) or ([values[axis]] if axis in values else DEFAULT_GRID.get(axis, ())))
+    given: list[Any] = list(grid.get(axis) or ([values[axis]] if axis in values else SETTINGS[axis].axis or ()))
     if axis == "finetune":
         return [None if choice == _NOT_TUNED else choice for choice in given]
     for choice in given:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bserkit.corpora.audit.audit import Audit, audit, markdown
 from bserkit.corpora.checking import check_corpus
+from bserkit.corpora.demo import demo_corpus
 from bserkit.corpora.protocols import cautions, split
-from bserkit.corpora.reading import CorpusReader, read_corpus
-from bserkit.errors import UsageError
+from bserkit.corpora.reading import read_corpus
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.evaluation.results import (
     confusion_rows,
@@ -26,7 +26,6 @@ from bserkit.evaluation.results import (
     search_rows,
 )
 from bserkit.experiments.features import planned_features
-from bserkit.experiments.settings import DEMO_CORPUS
 from bserkit.features.channels import FUSION
 from bserkit.features.example import channel_example
 from bserkit.features.finetuning import FromRun
@@ -110,7 +109,6 @@ def plan(settings: Settings, plugins: Plugins, workspace: Workspace) -> Plan:
         UsageError: what was asked for does not fit the data.
         BserkitError: something that the run needs cannot be had.
     """
-    settings = with_data(settings, plugins, workspace)
     # Weights that cannot be had are found out before any audio is read, and wrong ones before a run is opened.
     settings.extraction.recipes()
     settings.protocol.digest()
@@ -151,34 +149,6 @@ def evaluate_and_log(
     return evaluation
 
 
-def with_data(settings: Settings, plugins: Plugins, workspace: Workspace) -> Settings:
-    """Return the settings with the demonstration corpus where no data is named, saying that it is one.
-
-    Raises:
-        UsageError: no data is named, but how to read some.
-    """
-    if settings.data:
-        return settings
-    if settings.corpus and settings.corpus.name != DEMO_CORPUS:
-        raise UsageError(
-            f"--corpus {settings.corpus.spec} says how to read DATA, but no DATA is named. Name it, such as bserkit "
-            f"run PATH --corpus {settings.corpus.spec}, or leave --corpus out for the demonstration corpus."
-        )
-    from bserkit.corpora.demo import demo_corpus
-
-    workspace.reporter.say(
-        "No DATA was named: this is a demonstration on a small synthetic corpus"
-        + (", with an untrained network" if "random" in settings.extraction.backbone.spec else "")
-        + ". Its numbers say nothing about speech."
-    )
-    return replace(
-        settings,
-        data=demo_corpus(workspace.store.root),
-        corpus=plugins.make(CorpusReader, DEMO_CORPUS),
-        found_reader=False,
-    )
-
-
 def with_whole_id(settings: Settings) -> Settings:
     """Name a run whose networks are used again by its id, which stays true when other runs take its name."""
     if not isinstance(settings.finetune, FromRun):
@@ -196,10 +166,14 @@ def prepare(settings: Settings, workspace: Workspace) -> Prepared:
 
 
 def checked_corpus(settings: Settings, workspace: Workspace) -> Checked:
-    """Read the corpus and check its recordings."""
-    assert settings.data is not None  # noqa: S101
-    assert settings.corpus is not None  # noqa: S101
-    corpus = read_corpus(settings.data, settings.corpus)
+    """Read the corpus and check its recordings; the demonstration corpus is made where it is missing."""
+    if not settings.data:
+        untrained = ", with an untrained network" if "random" in settings.backbone.spec else ""
+        workspace.reporter.say(
+            f"No DATA was named: this is a demonstration on a small synthetic corpus{untrained}. Its numbers say "
+            "nothing about speech."
+        )
+    corpus = read_corpus(settings.data or demo_corpus(workspace.store.root), settings.corpus)
     needs_stereo = settings.extraction.needs_stereo
     return check_corpus(corpus, needs_stereo, settings.mono, settings.microphones, workspace)
 

@@ -1,20 +1,24 @@
-"""A run's settings: defaults, then a configuration file, then the command line, resolved to components."""
+"""A run's settings, each declared once: defaults, then a configuration file, then options, resolved to components."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import tomllib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args, overload
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from pydantic.dataclasses import dataclass
 
 from bserkit.component import Component, Spec, read_specs
 from bserkit.corpora.audio import Microphones, MonoPolicy
+from bserkit.corpora.checking import read_microphones
+from bserkit.corpora.demo import DEMO_CORPUS
 from bserkit.corpora.protocols import Protocol
 from bserkit.corpora.reading import CorpusReader, check_level, find_reader
-from bserkit.devices import resolve_device, resolve_precision
+from bserkit.devices import PRECISIONS, resolve_device, resolve_precision
 from bserkit.errors import UsageError, nearest
+from bserkit.experiments.declaration import Setting, one_spec, spell
 from bserkit.features.backbones import Backbone
 from bserkit.features.channels import ChannelTransform
 from bserkit.features.extraction import Extraction
@@ -29,139 +33,135 @@ if TYPE_CHECKING:
 
     from bserkit.plugins.registry import Plugins
 
-#: Every setting that has a default, as it would be typed.
-DEFAULTS: dict[str, Any] = {
-    "channels": "lr,ms",
-    "frontend": "logmel",
-    "backbone": "alexnet",
-    "pooler": "block-max",
-    "classifier": "linear-svm",
-    "fusion": "two-stage",
-    "protocol": "loso",
-    "device": "auto",
-    "precision": "fp32",
-    "seed": 0,
-    "mono": "refuse",
-    "microphones": "refuse",
-    "allow-speaker-overlap": False,
-    "experiment": "bserkit",
-}
-#: The defaults that differ by what the backbone reads. Of a waveform there is one segment, the whole utterance: blocks
-#: of it would repeat it.
-DEFAULTS_OF_INPUT: dict[str, dict[str, str]] = {"waveform": {"frontend": "waveform", "pooler": "global-avg"}}
-#: What the demonstration run takes where nothing else is asked for: no download, and fast.
-DEMO_BACKBONE = "alexnet:weights=random"
-#: The reader of the demonstration corpus, which is made where it is needed: it has no place to be named.
-DEMO_CORPUS = "demo"
-_TEXTS = ("data", "device", "precision", "mono", "experiment", "run-name", "plugins-dir", "cache")
-_KNOWN = (*DEFAULTS, "data", "corpus", "finetune", "run-name", "plugins-dir", "cache")
-
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a run depends on, checked.
+    """Everything that a run depends on, checked. ``_`` in a name is ``-`` where people type it.
 
     Attributes:
-        data: the corpus's root; None for the demonstration corpus.
+        data: the corpus's root; None for the demonstration corpus, which is made where features are kept.
         found_reader: whether the reader was found from the data rather than named.
         finetune: how each fold's networks are fine-tuned; None leaves the backbone as it is.
         allow_speaker_overlap: whether folds with a speaker on both sides are evaluated, and the run tagged.
     """
 
-    data: Path | None
-    corpus: CorpusReader | None
+    # fmt: off
+    data: Annotated[Path | None, Setting(None, "A folder or a csv manifest.")]
+    corpus: Annotated[CorpusReader, Setting(None,
+        "How to read DATA; found from its files where that is clear. A value that holds a comma goes in double quotes: "
+        r"""'folders:speaker="s(\d{1,3})_"'.""")]
+    mono: Annotated[MonoPolicy, Setting("refuse",
+        "For files without stereo: refuse, duplicate, skip.", metavar="POLICY")]
+    microphones: Annotated[Microphones, Setting("refuse",
+        "For files with more than two channels: which are left and right, such as 1,3; refuse, skip.",
+        metavar="LEFT,RIGHT", reads=read_microphones)]
+    channels: Annotated[tuple[ChannelTransform, ...], Setting("lr,ms",
+        "Channel transforms, comma-separated.", axis=())]
+    # Of a waveform there is one segment, the whole utterance: blocks of it would repeat it.
+    frontend: Annotated[Frontend, Setting("logmel",
+        "From waveform to segments.", instead={"waveform": "waveform"}, axis=())]
+    # The demonstration needs no download.
+    backbone: Annotated[Backbone, Setting("alexnet",
+        "From segment to feature.", instead={DEMO_CORPUS: "alexnet:weights=random"}, axis=(),
+        file=("weights", "imagenet", "random"))]
+    finetune: Annotated[Sgd | FromRun | None, Setting(None,
+        "Fine-tune the backbone in each fold (sgd), or take an earlier run's (from:run=RUN); else it stays.", axis=())]
+    pooler: Annotated[Pooler, Setting("block-max",
+        "From an utterance's segments to one vector.", instead={"waveform": "global-avg"},
+        axis=("block-max", "block-avg", "global-max", "global-avg"))]
+    classifier: Annotated[Classifier, Setting("linear-svm",
+        "From vector to class scores.", axis=())]
+    # The oracle is reported beside the result, never as it.
+    fusion: Annotated[Fuser, Setting("two-stage",
+        "From channels to one decision.", axis=("two-stage:tune=oracle", "feature"))]
+    protocol: Annotated[Protocol, Setting("loso",
+        "loso, losgo:groups=N, predefined, stratified or folds:path=CSV.", file=("path",))]
+    allow_speaker_overlap: Annotated[bool, Setting(False,
+        "Evaluate folds with a speaker both in training and in test too; the run is tagged with their names.")]
+    seed: Annotated[int, Setting(0,
+        "Seed of every component that has one.", metavar="N")]
+    device: Annotated[str, Setting("auto",
+        "auto, cpu, cuda or cuda:N.", offers=("auto", "cpu", "cuda"))]
+    precision: Annotated[str, Setting("fp32",
+        "fp32, bf16, fp16; auto: the fastest here.", offers=("auto", *PRECISIONS))]
+    experiment: Annotated[str, Setting("bserkit", "MLflow experiment.", logged=False)]
+    run_name: Annotated[str | None, Setting(None, "MLflow run name.", logged=False)]
+    plugins_dir: Annotated[tuple[Path, ...], Setting(None,
+        "Load the single-file plugins in this folder (also BSERKIT_PLUGINS_DIR).", metavar="DIR")]
+    # fmt: on
     found_reader: bool
-    extraction: Extraction
-    finetune: Sgd | FromRun | None
-    pooler: Pooler
-    classifier: Classifier
-    fusion: Fuser
-    protocol: Protocol
-    seed: int
-    mono: MonoPolicy
-    microphones: Microphones
-    allow_speaker_overlap: bool
-    experiment: str
-    run_name: str | None
-    plugins_dir: str | None
 
     @property
-    def named_data(self) -> Path | None:
-        """The corpus's root as a command or a file names it: not at all for the demonstration corpus."""
-        return None if self.corpus and self.corpus.name == DEMO_CORPUS else self.data
+    def extraction(self) -> Extraction:
+        """How features are made."""
+        return Extraction(self.channels, self.frontend, self.backbone, self.device, self.precision)
 
     def components(self) -> list[Component]:
         """Return every component, in the data's order."""
-        extraction = self.extraction
-        every = (
-            self.corpus, *extraction.transforms, extraction.frontend, extraction.backbone, self.finetune,
-            self.pooler, self.classifier, self.fusion, self.protocol,
-        )  # fmt: skip
-        return [component for component in every if component is not None]
+        held = [value if isinstance(value, tuple) else (value,) for value in self._held().values()]
+        return [one for values in held for one in values if isinstance(one, Component)]
 
     def flat(self) -> dict[str, str]:
         """Return every parameter once, under the names that MLflow shows."""
-        rows: dict[str, Any] = {"data": self.named_data or "demonstration corpus"}
-        for component in self.components():
-            several = component.kind == ChannelTransform.kind
-            rows[component.kind] = (
-                f"{rows[component.kind]},{component.name}" if component.kind in rows else component.name
-            )
-            prefix = f"{component.kind}.{component.name}" if several else component.kind
-            rows |= {f"{prefix}.{key}": value for key, value in component.parameters.items()}
-        rows |= {"device": self.extraction.device, "precision": self.extraction.precision}
-        rows |= {"seed": self.seed, "mono": self.mono, "microphones": spell_microphones(self.microphones)}
-        rows |= {"allow-speaker-overlap": self.allow_speaker_overlap}
-        rows |= {"plugins-dir": self.plugins_dir} if self.plugins_dir else {}
-        return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in rows.items()}
+        rows: dict[str, Any] = {"data": self.data or DEMO_CORPUS}
+        rows |= {key: value for key, value in self._held().items() if SETTINGS[key].logged}
+        rows["channels"] = ",".join(one.name for one in self.channels)
+        for one in self.components():
+            several = SETTINGS[one.kind].several
+            rows |= {} if several else {one.kind: one.name}
+            prefix = f"{one.kind}.{one.name}" if several else one.kind
+            rows |= {f"{prefix}.{key}": value for key, value in one.parameters.items()}
+        return {key: spell(value) for key, value in rows.items()}
 
     def command(self) -> str:
         """Spell the ``bserkit run`` that does this run, with all that is not the default."""
-        device, precision = self.extraction.device, self.extraction.precision
-        alone = [component for component in self.components() if component.kind not in {"corpus", "channels"}]
-        typed = {
-            "corpus": self.corpus.spec if self.corpus and self.named_data and not self.found_reader else None,
-            "mono": self.mono,
-            "microphones": spell_microphones(self.microphones),
-            "channels": ",".join(transform.spec for transform in self.extraction.transforms),
-            **{component.kind: component.spec for component in alone},
-            "seed": self.seed,
-            "device": device if device != resolve_device("auto") else None,
-            "precision": precision,
-            "experiment": self.experiment,
-            "run-name": self.run_name,
-            "plugins-dir": self.plugins_dir,
-        }
-        defaults = DEFAULTS | DEFAULTS_OF_INPUT.get(self.extraction.backbone.reads, {})
-        words = ["bserkit", "run", *([str(self.named_data)] if self.named_data else [])]
+        typed = self._held()
+        words = ["bserkit", "run", *([str(typed.pop("data"))] if self.data else [])]
+        if self.found_reader or not self.data:
+            typed.pop("corpus")
+        usual = defaults(self.backbone.reads) | {"device": resolve_device("auto")}
         for key, value in typed.items():
-            if value is not None and value != defaults.get(key):
-                words += [f"--{key}", str(value)]
-        words += ["--allow-speaker-overlap"] if self.allow_speaker_overlap else []
+            if spell(value) != spell(usual.get(key)):
+                words += [f"--{key}"] if value is True else [f"--{key}", spell(value)]
         return shlex.join(words)
 
     def to_toml(self) -> str:
         """Return a configuration file that gives this run again, every parameter spelt out."""
         import tomli_w
 
-        document: dict[str, Any] = {"data": str(self.named_data)} if self.named_data else {}
-        document |= {"seed": self.seed, "mono": self.mono, "experiment": self.experiment}
-        document["microphones"] = spell_microphones(self.microphones)
-        document |= {"device": self.extraction.device, "precision": self.extraction.precision}
-        document["allow-speaker-overlap"] = self.allow_speaker_overlap
-        if self.run_name:
-            document["run-name"] = self.run_name
-        if self.plugins_dir:
-            document["plugins-dir"] = self.plugins_dir
-        for component in self.components():
-            table = {"name": component.name} | {
-                key: value for key, value in component.parameters.items() if value is not None
-            }
-            if component.kind == ChannelTransform.kind:
-                document.setdefault(component.kind, []).append(table)
+        document: dict[str, Any] = {}
+        for key, value in self._held().items():
+            if SETTINGS[key].contract:
+                document[key] = [_table(one) for one in value] if isinstance(value, tuple) else _table(value)
             else:
-                document[component.kind] = table
-        return tomli_w.dumps(document)
+                document[key] = value if isinstance(value, int) else spell(value)
+        # What follows a table would be part of it.
+        return tomli_w.dumps(dict(sorted(document.items(), key=lambda row: isinstance(row[1], dict | list))))
+
+    def _held(self) -> dict[str, Any]:
+        """Return the value of each setting that has one, as they are typed, in the data's order."""
+        held = {key: getattr(self, key.replace("-", "_"), None) for key in SETTINGS}
+        return {key: value for key, value in held.items() if value not in (None, ())}
+
+
+#: Every setting as it is typed. Where features are kept belongs to no run, since no number depends on it.
+SETTINGS: dict[str, Setting] = {
+    name.replace("_", "-"): replace(hint.__metadata__[0], type=hint.__origin__)
+    for name, hint in get_type_hints(Settings, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
+} | {
+    "cache": Setting(None,
+        "Where features are kept (also BSERKIT_CACHE; default: the user's cache folder).", metavar="DIR", type=Path)
+}  # fmt: skip
+
+
+def defaults(*cases: str) -> dict[str, Any]:
+    """Return every default as it would be typed, given the demonstration corpus's name or what the backbone reads."""
+    found = {
+        key: next((one.instead[case] for case in cases if case in one.instead), one.default)
+        for key, one in SETTINGS.items()
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -177,17 +177,10 @@ def read_config(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
     for key in values:
-        if key not in _KNOWN:
-            raise UsageError(f"{path}: there is no setting {key!r}{nearest(key, _KNOWN)}. Known: {', '.join(_KNOWN)}.")
-    for key in ("data", "cache"):
-        if isinstance(values.get(key), str):
-            values[key] = str(path.parent / Path(values[key]).expanduser())
-    if isinstance(values.get("plugins-dir"), str):
-        values["plugins-dir"] = _absolute_folders(values["plugins-dir"], path.parent)
-    for key, parameter in (("backbone", "weights"), ("protocol", "path")):
-        if key in values:
-            values[key] = _with_file_beside(path, one_spec(key, values[key]), parameter)
-    return values
+        if key not in SETTINGS:
+            known = ", ".join(SETTINGS)
+            raise UsageError(f"{path}: there is no setting {key!r}{nearest(key, SETTINGS)}. Known: {known}.")
+    return {key: SETTINGS[key].beside(key, value, path.parent) for key, value in values.items()}
 
 
 def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
@@ -196,30 +189,26 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     Raises:
         UsageError: something given is not known or does not fit.
     """
-    for key in _TEXTS:
-        if not isinstance(given.get(key), str | Path | None):
-            raise UsageError(f"{key} is {given[key]!r}; expected text.")
-    data = Path(given["data"]).expanduser() if given.get("data") else None
-    defaults = DEFAULTS | ({"backbone": DEMO_BACKBONE} if data is None else {})
-    values = defaults | dict(given)
-    seed = _integer("seed", values["seed"])
-    if values["mono"] not in get_args(MonoPolicy):
-        raise UsageError(f"--mono {values['mono']} is not known; expected {', '.join(get_args(MonoPolicy))}.")
-    if not isinstance(values["allow-speaker-overlap"], bool):
-        raise UsageError(f"allow-speaker-overlap is {values['allow-speaker-overlap']!r}; expected true or false.")
+    corpus_name = () if given.get("data") else (DEMO_CORPUS,)
+    values = defaults(*corpus_name) | dict(given)
+    found = {key: one.read(key, values.get(key)) for key, one in SETTINGS.items() if not one.contract}
+    seed, data = found["seed"], found["data"]
     corpus = reader_for(data, values.get("corpus"), plugins)
 
-    def make(contract: type[Any], key: str) -> Any:
-        return _seeded(plugins, contract, one_spec(key, values[key]), seed)
+    def make(key: str) -> Any:
+        one = SETTINGS[key]
+        assert one.contract  # noqa: S101
+        specs = read_specs(values[key]) if one.several else [one_spec(key, values[key])]
+        made = tuple(_seeded(plugins, one.contract, spec, seed) for spec in specs)
+        return made if one.several else made[0]
 
-    if not (specs := read_specs(values["channels"])):
+    if not (channels := make("channels")):
         raise UsageError("channels names no channel transform; expected one or more, such as lr,ms.")
-    transforms = [cast("ChannelTransform", _seeded(plugins, ChannelTransform, spec, seed)) for spec in specs]
-    backbone = make(Backbone, "backbone")
-    values = defaults | DEFAULTS_OF_INPUT.get(backbone.reads, {}) | dict(given)
+    backbone = make("backbone")
+    values = defaults(*corpus_name, backbone.reads) | dict(given)
     if "frontend" not in given and backbone.reads == "waveform":
         values["frontend"] += f":sample_rate={backbone.sample_rate}"
-    frontend = make(Frontend, "frontend")
+    frontend = make("frontend")
     _check_pair(frontend, backbone, plugins)
     device = resolve_device(str(values["device"]))
     precision = resolve_precision(str(values["precision"]), device)
@@ -234,84 +223,45 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
                 "Leave --finetune out, or choose a backbone that reads planes, such as alexnet."
             )
         precision = "fp32"
-    extraction = Extraction(tuple(transforms), frontend, backbone, device, precision)
-    extraction.transform_of()
-    return Settings(
-        data=data.resolve() if data else None,
-        corpus=corpus,
-        found_reader=not values.get("corpus"),
-        extraction=extraction,
-        finetune=make(Sgd, "finetune") if values.get("finetune") else None,
-        pooler=make(Pooler, "pooler"),
-        classifier=make(Classifier, "classifier"),
-        fusion=make(Fuser, "fusion"),
-        protocol=make(Protocol, "protocol"),
-        seed=seed,
-        mono=values["mono"],
-        microphones=read_microphones(values["microphones"]),
-        allow_speaker_overlap=values["allow-speaker-overlap"],
-        experiment=str(values["experiment"]),
-        run_name=values.get("run-name"),
-        plugins_dir=_absolute_folders(values.get("plugins-dir"), Path.cwd()),
-    )
+    found |= {key: make(key) for key in ("pooler", "classifier", "fusion", "protocol")}
+    found |= {"finetune": make("finetune") if values.get("finetune") else None}
+    found |= {"corpus": corpus, "channels": channels, "frontend": frontend, "backbone": backbone}
+    found |= {"data": data.resolve() if data else None, "device": device, "precision": precision}
+    found |= {"plugins-dir": tuple(Path.cwd() / folder for folder in found["plugins-dir"])}
+    known = {key.replace("-", "_"): value for key, value in found.items() if key != "cache"}
+    settings = Settings(**known, found_reader=bool(data and not values.get("corpus")))
+    settings.extraction.transform_of()
+    return settings
 
 
-@overload
-def reader_for(data: Path, named: object, plugins: Plugins) -> CorpusReader: ...
-@overload
-def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusReader | None: ...
-def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusReader | None:
-    """Return the reader that was named, or else the one that recognises the data.
+def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusReader:
+    """Return the reader that was named, or else the one that recognises the data; without data the demonstration's.
 
     Raises:
-        UsageError: the name is not known, it would take whole corpora for classes, or no reader or several recognise
-            the data.
+        UsageError: the name is not known or does not go with the data, it would take whole corpora for classes, or no
+            reader or several recognise the data.
     """
-    if named:
-        reader = plugins.make(CorpusReader, one_spec("corpus", named))
-        if data:
-            check_level(data, reader, _readers(plugins))
-        return reader
-    return find_reader(data, _readers(plugins)) if data else None
-
-
-def read_microphones(value: object) -> Microphones:
-    """Read which channels are left and right: ``1,3``, or what to do with recordings of more than two channels.
-
-    Raises:
-        UsageError: it is neither two different numbers from 1 on, nor refuse or skip.
-    """
-    if value in ("refuse", "skip"):
-        return cast("Microphones", value)
-    numbers = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    found = [int(str(number)) for number in numbers if str(number).strip().isdecimal()]
-    if len(numbers) != 2 or len(found) != 2 or min(found) < 1 or found[0] == found[1]:
+    if data and not named:
+        return find_reader(data, _readers(plugins))
+    reader = plugins.make(CorpusReader, one_spec("corpus", named or DEMO_CORPUS))
+    if data and reader.name == DEMO_CORPUS:
         raise UsageError(
-            f"--microphones {value} is not known; expected the numbers of two channels, counted from 1, such as 1,3 "
-            "for left and right, or refuse or skip."
+            f"--corpus {DEMO_CORPUS} is the demonstration corpus, which bserkit makes itself, but DATA is {data}. "
+            f"Leave DATA out, or leave --corpus {DEMO_CORPUS} out."
         )
-    return found[0], found[1]
+    if not data and reader.name != DEMO_CORPUS:
+        raise UsageError(
+            f"--corpus {reader.spec} says how to read DATA, but no DATA is named. Name it, such as bserkit run PATH "
+            f"--corpus {reader.spec}, or leave --corpus out for the demonstration corpus."
+        )
+    if data:
+        check_level(data, reader, _readers(plugins))
+    return reader
 
 
-def spell_microphones(microphones: Microphones) -> str:
-    """Spell what ``read_microphones`` reads.
-
-    >>> spell_microphones((1, 3))
-    '1,3'
-    """
-    return microphones if isinstance(microphones, str) else ",".join(map(str, microphones))
-
-
-def one_spec(key: str, value: object) -> Spec:
-    """Read the one component that a setting names.
-
-    Raises:
-        UsageError: it names several.
-    """
-    specs = read_specs(value)
-    if len(specs) != 1:
-        raise UsageError(f"{key} takes one component, but {value!r} names {len(specs)}.")
-    return specs[0]
+def _table(component: Component) -> dict[str, Any]:
+    """Return a component as a TOML table, which knows no None."""
+    return {"name": component.name} | {key: one for key, one in component.parameters.items() if one is not None}
 
 
 def _check_pair(frontend: Frontend, backbone: Backbone, plugins: Plugins) -> None:
@@ -348,21 +298,6 @@ def _names(plugins: Plugins, kind: str, attribute: str, value: str) -> str:
     )
 
 
-def _with_file_beside(path: Path, spec: Spec, parameter: str) -> dict[str, Any]:
-    """Return a component's table with the relative file that a parameter names taken to begin at the configuration."""
-    table = {"name": spec.name, **spec.parameters}
-    if isinstance(file := table.get(parameter), str) and file not in {"imagenet", "random"}:
-        table[parameter] = str(path.parent / Path(file).expanduser())
-    return table
-
-
-def _absolute_folders(folders: str | None, base: Path) -> str | None:
-    """Return a list of folders, as PATH is one, with relative ones taken to begin at ``base``."""
-    if not folders:
-        return None
-    return os.pathsep.join(str(base / Path(folder).expanduser()) for folder in folders.split(os.pathsep))
-
-
 def _readers(plugins: Plugins) -> list[CorpusReader]:
     """Return every reader that works without parameters, to be asked whether it recognises the data."""
     readers = []
@@ -379,10 +314,3 @@ def _seeded(plugins: Plugins, contract: type[Component], spec: Spec, seed: int) 
     if "seed" in fields and "seed" not in spec.parameters:
         spec = Spec(spec.name, {**spec.parameters, "seed": seed})
     return plugins.make(contract, spec)
-
-
-def _integer(key: str, value: object) -> int:
-    try:
-        return int(str(value))
-    except ValueError:
-        raise UsageError(f"{key} is {value!r}; expected a whole number.") from None

@@ -19,7 +19,6 @@ from bserkit.experiments.run import (
     parameters,
     prepare,
     tags,
-    with_data,
     with_whole_id,
 )
 from bserkit.features.channels import FUSION
@@ -122,7 +121,7 @@ def plan(combinations: Sequence[Combination], plugins: Plugins, workspace: Works
         UsageError: what was asked for does not fit the data.
         BserkitError: something that every run needs cannot be had.
     """
-    combinations = _with_data(combinations, plugins, workspace)
+    combinations = [replace(one, settings=with_whole_id(one.settings)) for one in combinations]
     # Weights that cannot be had are found out before any audio is read.
     for one in combinations:
         one.settings.extraction.recipes()
@@ -169,20 +168,6 @@ def execute(planned: Plan, name: str | None, workspace: Workspace) -> Swept:
         written = page(outcomes, chosen) if outcomes else Page([], [])
         _log(parent, title, written, outcomes, failed, chosen)
         return Swept(written, outcomes, failed, parent.run_id)
-
-
-def _with_data(combinations: Sequence[Combination], plugins: Plugins, workspace: Workspace) -> list[Combination]:
-    """Put the demonstration corpus under every combination where no data is named."""
-    first = with_data(combinations[0].settings, plugins, workspace)
-    return [
-        replace(
-            one,
-            settings=replace(
-                with_whole_id(one.settings), data=first.data, corpus=first.corpus, found_reader=first.found_reader
-            ),
-        )
-        for one in combinations
-    ]
 
 
 def _identity(settings: Settings, prepared: Prepared, flat: Mapping[str, str], own_tags: Mapping[str, str]) -> str:

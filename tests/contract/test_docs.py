@@ -50,7 +50,9 @@ def test_shipped_plugins_load():
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
 def test_example_configurations_resolve(path):
     values = read_config(path)
-    settings = resolve(values, load_plugins(outside=False))
+    settings = resolve(
+        values | {"data": "nowhere", "corpus": values.get("corpus", "emovo")}, load_plugins(outside=False)
+    )
     for kind in {"backbone", "pooler", "classifier", "fusion"} & set(values):
         (component,) = (one for one in settings.components() if one.kind == kind)
         assert component.name == one_spec(kind, values[kind]).name

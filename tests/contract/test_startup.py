@@ -4,11 +4,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import fields
 
 import pytest
 from click.shell_completion import ShellComplete
 
+from bserkit.api import Given, Grid
 from bserkit.cli import main
+from bserkit.experiments.settings import SETTINGS, Settings
 from bserkit.plugins.registry import load_plugins
 
 HEAVY = ("torch", "mlflow", "sklearn", "torchvision", "torchaudio", "pandas", "matplotlib", "pyarrow", "scipy")
@@ -125,6 +128,29 @@ def test_completion_knows_every_component_and_every_parameter(option, kind):
 def test_completion_goes_on_after_a_comma():
     assert completions("run", "--channels", "lr,m") == ["lr,mono", "lr,ms"]
     assert completions("run", "--pooler", "block-max:blocks=2,py") == ["block-max:blocks=2,pyramid="]
+
+
+def test_completion_knows_the_values_of_a_parameter():
+    assert completions("run", "--pooler", "block-max:pyramid=") == ["block-max:pyramid=true", "block-max:pyramid=false"]
+    assert completions("run", "--fusion", "two-stage:metric=u") == ["two-stage:metric=uar"]
+    assert completions("run", "--backbone", "alexnet:weights=random,layer=fc6") == ["alexnet:weights=random,layer=fc6"]
+    assert completions("run", "--pooler", "block-max:blocks=") == []
+
+
+def test_completion_knows_the_words_that_a_setting_takes():
+    assert completions("run", "--mono", "") == ["refuse", "duplicate", "skip"]
+    assert completions("run", "--microphones", "s") == ["skip"]
+    assert completions("run", "--precision", "b") == ["bf16"]
+    assert completions("run", "--device", "c") == ["cpu", "cuda"]
+
+
+def test_every_setting_is_an_option_a_field_and_an_argument():
+    own = {"config", "no-plugins", "quiet", "verbose"}
+    options = {option.name.replace("_", "-") for option in main.commands["run"].params if option.name}
+    assert options - own == set(SETTINGS)
+    assert {field.name.replace("_", "-") for field in fields(Settings)} - {"found-reader"} == set(SETTINGS) - {"cache"}
+    assert {name.replace("_", "-") for name in Given.__annotations__} - own == set(SETTINGS) - {"data"}
+    assert {name.replace("_", "-") for name in Grid.__annotations__} - own == set(SETTINGS) - {"data", "run-name"}
 
 
 def test_completion_of_what_is_unknown_offers_nothing():

@@ -34,3 +34,12 @@ def test_what_an_audit_cuts_short_is_written_in_full(cli, corpus, tmp_path):
     assert refused.returncode == 2
     assert f"there is no folder {tmp_path / 'nowhere'}" in refused.stderr
     assert "Measuring" not in refused.stderr
+
+
+def test_an_audit_without_data_is_of_the_demonstration(cli):
+    done = cli("audit", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "the speaker explains 94% of the variance of the balance of right and left" in done.stdout
+    refused = cli("audit", "--corpus", "emovo")
+    assert refused.returncode == 2
+    assert "no DATA is named" in refused.stderr

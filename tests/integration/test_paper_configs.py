@@ -22,7 +22,8 @@ QUICK = ("--finetune", "sgd:epochs=1")
 def test_a_paper_config_spells_every_parameter_out(name):
     path = EXAMPLES / f"{name}.toml"
     values = tomllib.loads(path.read_text())
-    settings = resolve({**read_config(path), "device": "cpu", "precision": "fp32"}, load_plugins(outside=False))
+    given = {"data": "nowhere", "device": "cpu", "precision": "fp32"}
+    settings = resolve(read_config(path) | given, load_plugins(outside=False))
     for component in settings.components():
         if component.kind == "channels":
             assert component.name in values["channels"]

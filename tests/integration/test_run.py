@@ -117,7 +117,7 @@ def test_a_run_without_data_is_kept_in_the_working_folders_own_database(demo, re
     assert run.artifacts.is_relative_to(folder / "mlruns" / "artifacts")
     assert dict(run.params)["backbone.weights"] == "random"
     assert run.name == "demo block-max two-stage"
-    assert dict(run.params)["corpus"] == run.datasets[0][0] == "demo"
+    assert dict(run.params)["corpus"] == dict(run.params)["data"] == run.datasets[0][0] == "demo"
     assert "data" not in tomllib.loads((run.artifacts / "config.toml").read_text())
     assert f"{EXTRACTING}: 96 utterances" in ended.stderr
     assert len(predictions(run, "fusion")) == run.metrics["items"] == 96

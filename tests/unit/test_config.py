@@ -16,11 +16,8 @@ from bserkit import BserkitError, UsageError
 from bserkit import devices as hardware
 from bserkit.cli import main
 from bserkit.devices import compute_whole_fp32, resolve_device, resolve_precision
-from bserkit.experiments.run import with_data
-from bserkit.experiments.settings import DEFAULTS, read_config, resolve
+from bserkit.experiments.settings import SETTINGS, defaults, read_config, resolve
 from bserkit.plugins.registry import load_plugins
-from bserkit.store import FeatureStore
-from bserkit.workspace import Workspace
 
 PLUGINS = load_plugins(outside=False)
 HERE = {"device": "cpu", "precision": "fp32"}
@@ -73,20 +70,25 @@ def test_defaults_are_the_papers_choices():
 
 
 def test_every_default_names_what_exists():
-    assert resolve(DEFAULTS | {"device": "cpu"}, PLUGINS).experiment == "bserkit"
+    assert resolve(defaults() | {"device": "cpu"}, PLUGINS).experiment == "bserkit"
 
 
-def test_the_demonstration_corpus_is_named_by_no_place(tmp_path):
-    demo = replace(resolved(), data=tmp_path / "demo-1" / "manifest.csv", corpus=resolved(corpus="demo").corpus)
+def test_the_demonstration_is_a_corpus_of_no_place(tmp_path):
+    demo = resolved()
+    assert demo == resolved(corpus="demo")
     assert demo.command() == "bserkit run --backbone alexnet:weights=random"
-    assert demo.flat()["data"] == "demonstration corpus"
-    again = resolved(**read_config(config(tmp_path, demo.to_toml())))
-    assert again == replace(demo, data=None, found_reader=False)
+    assert (demo.flat()["data"], demo.flat()["corpus"]) == ("demo", "demo")
+    assert resolved(**read_config(config(tmp_path, demo.to_toml()))) == demo
 
 
-def test_a_reader_without_data_is_refused(tmp_path):
+def test_a_reader_without_data_is_refused():
     with pytest.raises(UsageError, match="--corpus emovo says how to read DATA, but no DATA is named"):
-        with_data(resolved(corpus="emovo"), PLUGINS, Workspace(FeatureStore(tmp_path)))
+        resolved(corpus="emovo")
+
+
+def test_the_demonstration_at_a_named_place_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=f"which bserkit makes itself, but DATA is {tmp_path}"):
+        resolved(data=tmp_path, corpus="demo")
 
 
 def test_the_demonstration_needs_no_download():
@@ -147,7 +149,7 @@ def test_an_unknown_setting_in_a_file_is_refused_with_the_nearest_and_all_known(
         read_config(path)
     message = str(caught.value)
     assert f"{path}: there is no setting 'pooller' (did you mean 'pooler'?)" in message
-    for known in (*DEFAULTS, "data", "corpus", "run-name", "plugins-dir", "cache"):
+    for known in SETTINGS:
         assert known in message
 
 
@@ -328,7 +330,7 @@ def chosen(values):
 @given(CHOICES)
 def test_the_configuration_that_a_run_writes_gives_the_same_settings_again(values):
     found = chosen(values)
-    assert resolve(tomllib.loads(found.to_toml()), PLUGINS) == replace(found, found_reader="corpus" not in found.flat())
+    assert resolve(tomllib.loads(found.to_toml()), PLUGINS) == found
 
 
 def test_a_reader_that_was_found_is_named_in_the_configuration_that_a_run_writes(tmp_path):

@@ -106,7 +106,7 @@ def test_a_reference_stands_over_the_first_combination_and_keeps_the_rest(refere
     assert (one.name, one.reference) == ("mono", True)
     assert one.settings == replace(
         grid[0].settings,
-        extraction=replace(grid[0].settings.extraction, transforms=one.settings.extraction.transforms),
+        channels=one.settings.channels,
         classifier=one.settings.classifier,
     )
     assert [transform.name for transform in one.settings.extraction.transforms] == ["mono"]

@@ -16,6 +16,7 @@ from bserkit.corpora.audit.findings import CLIPPED_SHARE, Finding, findings
 from bserkit.corpora.audit.measuring import measure
 from bserkit.corpora.audit.near_duplicates import Fingerprint, NearDuplicate, near_duplicates
 from bserkit.corpora.checking import choose_microphones, look_at
+from bserkit.corpora.demo import demo_corpus
 from bserkit.corpora.reading import read_corpus
 from bserkit.corpora.speakers import one_spelling
 from bserkit.identity.meaning import meaning
@@ -139,9 +140,9 @@ def audit(
     return Audit(corpus, tuple(measured), tuple(unusable), exact, tuple(near), needs_stereo)
 
 
-def audit_data(data: Path, reader: CorpusReader, microphones: Microphones, workspace: Workspace) -> Audit:
-    """Read a corpus and audit it, whatever its recordings are."""
-    corpus = choose_microphones(read_corpus(data, reader), microphones, workspace)
+def audit_data(data: Path | None, reader: CorpusReader, microphones: Microphones, workspace: Workspace) -> Audit:
+    """Read a corpus, without data the demonstration's, and audit it, whatever its recordings are."""
+    corpus = choose_microphones(read_corpus(data or demo_corpus(workspace.store.root), reader), microphones, workspace)
     return audit(corpus, look_at(corpus, workspace), workspace)
 
 
