@@ -354,7 +354,9 @@ def test_a_plugin_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", [{"a": object()}, {"a": {1: 2}}, {"a": {"$array": "b"}}, {"a": np.array([None])}, {"a": 1j}], ids=str
+    "value",
+    [{"a": object()}, {"a": {1: 2}}, {"a": {"$array": "b"}}, {"a": np.array([None])}, {"a": 1j}],
+    ids=["an object", "a number as key", "a key of ours", "an array of objects", "a complex number"],
 )
 def test_what_cannot_be_kept_is_refused(value):
     with pytest.raises(BserkitError, match=r"^a (is an? |has the key )"):
