@@ -1,26 +1,31 @@
 # Everything on a fresh machine with Python 3.11 or later and git.
 #   make run    environment, installation and the demonstration run
-#   make test   environment, installation and every check that CI runs
+#   make test   environment, installation and the quick tests, on all cores
+#   make check  every test with its coverage, style, types and the layers of imports; CI runs both
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint types browser clean
+.PHONY: run test check lint types browser clean
 
 run: $(INSTALLED)
 	$(BIN)/bserkit run
 
-test: $(INSTALLED) lint types browser
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+# Tests of a file stay together, so that what they share is made once.
+PYTEST := $(BIN)/pytest -n auto --dist loadfile --durations 10
+
+test: $(INSTALLED)
+	$(PYTEST) -m "not slow"
+
+check: $(INSTALLED) lint types browser
+	$(PYTEST) --cov --cov-report term
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports
 
 types: $(INSTALLED)
 	$(BIN)/mypy

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+# Before anything that starts threads is imported: where tests are spread over processes, each has one core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import contextlib
 import functools
 import io
-import os
 import re
 import signal
 import sqlite3
@@ -127,6 +132,13 @@ class Unlucky(Pooler):
 def bserkit_poolers():
     return [Unlucky]
 '''
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as slow what starts real processes, a browser or the demonstration."""
+    for item in items:
+        if {"start_cli", "browser", "demo"} & set(item.fixturenames):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The command line, a file a command; nothing below this folder knows click, rich or signals."""
+"""Command line: a file a command; nothing below this folder knows click, rich or signals."""
 
 from bserkit.cli.entry import main
 

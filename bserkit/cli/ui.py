@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
+import tempfile
 
 import click
 
@@ -19,4 +23,26 @@ def ui(port: int) -> None:
         click.echo(f"Runs are kept by the MLflow server at {tracking_uri()}: open that address in a browser.")
         return
     click.echo(f"MLflow UI at http://127.0.0.1:{port} (stop it with Ctrl-C)")
-    raise SystemExit(subprocess.call(ui_command(port)))
+    # In a folder of its own: a file of the user's that is called like a module of the server's is not run in its place.
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(ui_command(port), cwd=folder, start_new_session=True)
+        try:
+            raise SystemExit(server.wait())
+        except KeyboardInterrupt:
+            click.echo("Stopped.")
+        finally:
+            _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server with all processes that it started, so that none keeps the port."""
+    if sys.platform == "win32":
+        server.terminate()
+        return
+    try:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -565,4 +565,6 @@ def ui_command(port: int) -> list[str]:
     """Return the command that serves the MLflow UI on the same store, for this machine alone."""
     _follow_folder()
     arguments = ["--backend-store-uri", tracking_uri(), "--host", "127.0.0.1", "--port", str(port)]
+    if root := artifact_root():
+        arguments += ["--default-artifact-root", root]
     return [sys.executable, "-m", "mlflow", "ui", *arguments]

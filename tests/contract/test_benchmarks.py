@@ -41,6 +41,7 @@ def test_every_benchmark_has_help(script):
 SMALL = ("--backbone", "torchvision:arch=squeezenet1_1,weights=random", "--device", "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["extraction", "finetune"])
 def test_a_small_benchmark_runs_to_its_end(corpus, tmp_path, name):
     of = {"extraction": (corpus / "manifest.csv", "--quick"), "finetune": ("--batches", "1")}[name]

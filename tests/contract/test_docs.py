@@ -3,6 +3,7 @@
 import importlib
 import re
 import runpy
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from bserkit.plugins.registry import KINDS, load_plugins
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_of_plugins_is_written_from_the_hooks():
-    made = runpy.run_path(str(ROOT / "docs" / "make.py"))
-    assert (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8") == made["page"](), "run: python docs/make.py"
+@pytest.mark.parametrize("name", ["plugins.md", "architecture.md"])
+def test_a_page_that_follows_from_the_code_does(name):
+    made = runpy.run_path(str(ROOT / "docs" / "make.py"))["PAGES"][name]()
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == made, "run: python docs/make.py"
 
 
 def test_the_readme_names_every_built_in_component():
@@ -80,3 +82,14 @@ def test_the_installable_example_brings_a_fuser_that_works(monkeypatch, tmp_path
     save_model(model, tmp_path / "model")
     loaded = load_model(tmp_path / "model", lambda contract, spec: vote() if contract is Fuser else LinearSvm())
     np.testing.assert_array_equal(loaded.scores(views), model.scores(views))
+
+
+def test_the_citation_can_be_read():
+    yaml = pytest.importorskip("yaml")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == version("bserkit")
+    assert cited["preferred-citation"]["doi"] == "10.1109/ACCESS.2020.2969032"
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert {one["entry"].split()[0] for one in hooks} == {
+        f".venv/bin/{name}" for name in ("ruff", "mypy", "lint-imports")
+    }

@@ -97,6 +97,7 @@ def test_poolers():
     pin("poolers", {pooler.spec: pooler.pool(segments) for pooler in poolers}, 1e-6)
 
 
+@pytest.mark.slow
 def test_results_of_the_demonstration_corpus(corpus, tmp_path):
     store, silent = FeatureStore(tmp_path), Silent()
     extraction = Extraction(

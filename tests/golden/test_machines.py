@@ -68,6 +68,7 @@ def agree(name, given, environment, cache):
         ), item
 
 
+@pytest.mark.slow
 def test_the_demonstration_decides_alike_everywhere(tmp_path):
     # What the processor's own instructions and all its threads decide, the tests of the command line hold against the
     # same file.
@@ -75,6 +76,7 @@ def test_the_demonstration_decides_alike_everywhere(tmp_path):
     agree("demonstration", given, "AVX2", tmp_path / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_real_speech_is_decided_alike_everywhere(environment, shared, tmp_path):
     """A sentence in every emotion by four speakers of EMOVO, through SqueezeNet."""

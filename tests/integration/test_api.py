@@ -100,6 +100,7 @@ def test_functions_take_what_commands_take(settings, command):
     assert set(settings.__annotations__) == options - ({"run_name"} if settings is Grid else set())
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(here):
     notebook = json.loads((ROOT / "examples" / "notebook.ipynb").read_text(encoding="utf-8"))
     names = {}

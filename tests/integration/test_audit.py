@@ -2,7 +2,10 @@
 
 import csv
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_audit_of_emovo_finds_its_silent_sides_and_its_loud_right_channel(shared, cli):
     done = cli("audit", shared / "corpora" / "emovo")
     assert done.returncode == 0, done.stderr

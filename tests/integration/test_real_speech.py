@@ -61,6 +61,7 @@ def test_emovo_is_recognised_and_refused_for_exactly_the_files_that_are_not_ster
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.slow
 def test_real_stereo_speech_runs_end_to_end_through_a_real_pretrained_network(
     cli, shared, emovo_subset, lab, read_run, tmp_path
 ):

@@ -95,6 +95,7 @@ def test_any_classification_network_gives_the_input_of_its_last_layer(architectu
     assert Torchvision(arch=architecture, weights="random").feature_size() == size
 
 
+@pytest.mark.slow
 def test_every_network_of_torchvision_can_be_cut():
     known = [
         name

@@ -77,6 +77,7 @@ def test_every_utterance_and_channel_has_its_segments_in_times_order(utterances,
     assert count > BATCH_SEGMENTS["cpu"] * 2
 
 
+@pytest.mark.slow
 def test_the_order_and_company_of_files_changes_no_bit(utterances, tmp_path):
     _, straight = features(utterances, extraction(), tmp_path / "straight")
     _, backwards = features(utterances[::-1], extraction(), tmp_path / "backwards")
