@@ -35,7 +35,7 @@ from bserkit.experiments.sweep import plan as plan_sweep
 from bserkit.features.channels import FUSION
 from bserkit.learning import model_files
 from bserkit.progress import Logged
-from bserkit.tracking.runs import KeptRun, find_run, read_artifact_text, read_artifacts
+from bserkit.tracking.finished import KeptRun, find_run, read_artifact_text, read_artifacts
 from bserkit.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ def sweep(arguments: Iterable[str], places: dict[str, str]) -> Swept:
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
 
-        from bserkit.tracking.runs import tracking_uri
+        from bserkit.tracking.place import tracking_uri
 
         client = MlflowClient(tracking_uri())
 

@@ -34,7 +34,8 @@ def report(reference: str, out: Path | None, experiment: str) -> None:
     from bserkit.reporting.page import page
     from bserkit.reporting.report import NEEDED, WANTED, Network, gather
     from bserkit.store import write_whole
-    from bserkit.tracking.runs import curves_of, find_run, networks_of, read_artifacts
+    from bserkit.tracking.finished import find_run, read_artifacts
+    from bserkit.tracking.networks import curves_of, networks_of
 
     if out:
         check_writable(out)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 
 import click
 
@@ -17,21 +16,19 @@ from bserkit.cli.group import Command
 @click.option("--port", default=5000, show_default=True, help="Port on this machine.")
 def ui(port: int) -> None:
     """Open the MLflow UI on the runs of this folder, at http://127.0.0.1:PORT, for this machine alone."""
-    from bserkit.tracking.runs import tracking_uri, ui_command
+    from bserkit.tracking.place import tracking_uri, ui_command
 
     if tracking_uri().startswith("http"):
         click.echo(f"Runs are kept by the MLflow server at {tracking_uri()}: open that address in a browser.")
         return
     click.echo(f"MLflow UI at http://127.0.0.1:{port} (stop it with Ctrl-C)")
-    # In a folder of its own: a file of the user's that is called like a module of the server's is not run in its place.
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(ui_command(port), cwd=folder, start_new_session=True)
-        try:
-            raise SystemExit(server.wait())
-        except KeyboardInterrupt:
-            click.echo("Stopped.")
-        finally:
-            _stop(server)
+    server = subprocess.Popen(ui_command(port), env=os.environ | {"PYTHONSAFEPATH": "1"}, start_new_session=True)
+    try:
+        raise SystemExit(server.wait())
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+    finally:
+        _stop(server)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

@@ -31,7 +31,7 @@ from bserkit.text import csv_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bserkit.tracking.runs import KeptRun
+    from bserkit.tracking.finished import KeptRun
 
 #: Up to so many runs every pair is tested; of more, each is tested against the first.
 EVERY_PAIR = 4

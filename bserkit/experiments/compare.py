@@ -12,7 +12,8 @@ from bserkit.evaluation.statistics import RESAMPLES, SEED
 from bserkit.features.channels import FUSION
 from bserkit.reporting.comparison import markdown
 from bserkit.text import csv_text
-from bserkit.tracking.runs import best_runs, find_run, log_comparison, read_artifact_text
+from bserkit.tracking.finished import best_runs, find_run, read_artifact_text
+from bserkit.tracking.runs import log_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

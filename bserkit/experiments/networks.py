@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bserkit.experiments.restoring import changed_code, restorable
 from bserkit.features.finetuning import FromRun, trainings
-from bserkit.tracking.runs import find_run
+from bserkit.tracking.finished import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

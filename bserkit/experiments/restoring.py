@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from bserkit.errors import BserkitError, UsageError
 from bserkit.features.finetuning import Trained
 from bserkit.identity.content import file_digest
-from bserkit.tracking.runs import DIGEST_TAG, fetch_network, has_network, networks_of, read_artifact_text
+from bserkit.tracking.finished import read_artifact_text
+from bserkit.tracking.networks import fetch_network, has_network, networks_of
+from bserkit.tracking.tags import DIGEST_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from bserkit.corpora.protocols import Fold
     from bserkit.features.extraction import Extraction
     from bserkit.store import FeatureStore
-    from bserkit.tracking.runs import KeptRun
+    from bserkit.tracking.finished import KeptRun
 
 #: What a network and its features depend on beside the items: it must be the same in both runs.
 _STAGES = ("transform", "frontend", "backbone")

@@ -30,7 +30,8 @@ from bserkit.features.channels import FUSION
 from bserkit.features.example import channel_example
 from bserkit.features.finetuning import FromRun
 from bserkit.text import csv_text
-from bserkit.tracking.runs import TrackedRun, find_run, tracked_run
+from bserkit.tracking.finished import find_run
+from bserkit.tracking.runs import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,7 +25,9 @@ from bserkit.features.channels import FUSION
 from bserkit.progress import Numbered, Silent
 from bserkit.reporting.paper_tables import Outcome, Page, confusions, page, result_row
 from bserkit.text import counted, csv_rows, csv_text
-from bserkit.tracking.runs import IDENTITY_TAG, find_run, read_artifact_text, tracked_sweep
+from bserkit.tracking.finished import find_run, read_artifact_text
+from bserkit.tracking.runs import tracked_sweep
+from bserkit.tracking.tags import IDENTITY_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence

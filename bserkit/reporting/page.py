@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bserkit.reporting.tables import TextTable
-    from bserkit.tracking.runs import KeptRun
+    from bserkit.tracking.finished import KeptRun
 
 
 @dataclass(frozen=True)

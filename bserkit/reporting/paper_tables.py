@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bserkit.evaluation.comparison import Comparison
-    from bserkit.tracking.runs import KeptRun
+    from bserkit.tracking.finished import KeptRun
 
 #: The paper's table of the poolers of each channel.
 _POOLER_TABLES = {"left": 2, "right": 3, "mid": 4, "side": 5}

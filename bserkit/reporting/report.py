@@ -35,7 +35,7 @@ from bserkit.text import counted, csv_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bserkit.tracking.runs import KeptRun
+    from bserkit.tracking.finished import KeptRun
 
 #: The files of a run that a report is made of, and those that it shows where there are any.
 NEEDED = ("predictions.csv", FOLDS)

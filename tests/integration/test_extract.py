@@ -13,7 +13,7 @@ import pytest
 
 from bserkit.features.pooling import Pooler
 from bserkit.plugins.registry import KINDS, load_plugins
-from bserkit.tracking.runs import ui_command
+from bserkit.tracking.place import ui_command
 
 CHANNELS = ["left", "right", "mid", "side"]
 COLUMNS = ["utterance", "label", "speaker", "session", "split", "channel", "segment", "start", "end", "feature"]
@@ -231,8 +231,9 @@ def test_cache_shows_what_is_kept_and_prune_deletes_it(cli, tmp_path, corpus, fa
 def test_the_ui_serves_the_working_folders_runs_to_this_machine_alone(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     command = ui_command(5123)
-    assert command[:4] == [sys.executable, "-m", "mlflow", "ui"]
-    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert command[:5] == [sys.executable, "-P", "-m", "mlflow", "ui"]
+    options = dict(zip(command[5::2], command[6::2], strict=True))
+    del options["--uvicorn-opts"]
     here = f"sqlite:///{Path.cwd()}/mlruns/mlflow.db"
     assert options == {"--backend-store-uri": here, "--host": "127.0.0.1", "--port": "5123"}
 

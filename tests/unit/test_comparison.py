@@ -11,7 +11,7 @@ from bserkit.errors import UsageError
 from bserkit.evaluation.comparison import check_comparable, compare, comparison_rows, read_predictions
 from bserkit.reporting.comparison import markdown
 from bserkit.text import csv_text
-from bserkit.tracking.runs import KeptRun
+from bserkit.tracking.finished import KeptRun
 
 SPEAKERS = ["ann", "bob", "cat", "dan", "eve", "fay"]
 LABELS = ["calm", "glad", "calm", "mad"]

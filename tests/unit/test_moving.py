@@ -8,7 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from bserkit.tracking.runs import find_run, read_artifact_text, tracked_run, ui_command
+from bserkit.tracking.finished import find_run, read_artifact_text
+from bserkit.tracking.place import ui_command
+from bserkit.tracking.runs import tracked_run
 
 OTHER = "file:///elsewhere/mlruns/mine"
 
@@ -37,14 +39,14 @@ def files(folder):
     return sorted(path.read_text() for path in folder.rglob("said.txt"))
 
 
-def test_a_moved_project_keeps_its_files_and_adds_more(project, monkeypatch, capsys):
+def test_a_moved_project_keeps_its_files_and_adds_more(project, monkeypatch, caplog):
     moved = project.rename(project.with_name("moved"))
     monkeypatch.chdir(moved)
     assert said("first") == "first"
     run("second")
     assert (said("second"), files(moved)) == ("second", ["first", "second"])
     assert not project.exists()
-    told = capsys.readouterr().err.splitlines()
+    told = [one.message for one in caplog.records if one.name == "bserkit"]
     assert told == [f"The runs in {project / 'mlruns'} were moved or copied to {moved / 'mlruns'}: their files follow."]
 
 

@@ -29,7 +29,7 @@ from bserkit.reporting.report import Network, gather
 from bserkit.reporting.tables import TextTable
 from bserkit.store import FeatureStore
 from bserkit.text import csv_text
-from bserkit.tracking.runs import KeptRun
+from bserkit.tracking.finished import KeptRun
 
 #: Of each utterance: speaker, what is true, what the fusion decided, what left decided.
 DECIDED = [

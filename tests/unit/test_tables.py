@@ -8,7 +8,7 @@ import pytest
 
 from bserkit.reporting.paper_tables import Outcome, confusions, page, result_row
 from bserkit.text import csv_text
-from bserkit.tracking.runs import KeptRun
+from bserkit.tracking.finished import KeptRun
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 PARTS = (*TRANSFORMS, "lr", "ms", "fusion")

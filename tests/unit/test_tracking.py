@@ -11,7 +11,9 @@ import mlflow
 import pytest
 
 from bserkit.errors import BserkitError, UsageError
-from bserkit.tracking.runs import IDENTITY_TAG, find_run, tracked_run, tracked_sweep
+from bserkit.tracking.finished import find_run
+from bserkit.tracking.runs import tracked_run, tracked_sweep
+from bserkit.tracking.tags import IDENTITY_TAG
 
 
 @pytest.fixture
