@@ -2,7 +2,8 @@
 
 Nothing is printed. Notices and stages go to the log ``bserkit``; ``logging.basicConfig(level=logging.INFO)`` shows it.
 Settings are spelt as on the command line and in configuration files: ``bserkit.run("corpora/emovo", mono="duplicate",
-pooler="block-max:blocks=3")``.
+pooler="block-max:blocks=3")``. What names a component may also be one, of a class written in the notebook itself:
+``pooler=Mine(blocks=3)``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
+from bserkit.component import Component
 from bserkit.corpora.audit.audit import Audit, audit_data
 from bserkit.corpora.checking import read_microphones
 from bserkit.evaluation.comparison import read_predictions
@@ -41,23 +43,31 @@ from bserkit.workspace import Workspace
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from bserkit.corpora.reading import CorpusReader
     from bserkit.evaluation.comparison import Predictions
+    from bserkit.features.backbones import Backbone
+    from bserkit.features.channels import ChannelTransform
+    from bserkit.features.frontends import Frontend
+    from bserkit.features.pooling import Pooler
+    from bserkit.learning.classifiers import Classifier
+    from bserkit.learning.fusion import Fuser
     from bserkit.learning.model import FittedModel
+    from bserkit.plugins.registry import Plugins
 
 
 class Given(TypedDict, total=False):
     """Settings of a run; ``bserkit run --help`` and ``bserkit components`` explain them."""
 
-    corpus: str
+    corpus: str | CorpusReader
     mono: str
     microphones: str
-    channels: str
-    frontend: str
-    backbone: str
+    channels: str | ChannelTransform | Sequence[str | ChannelTransform]
+    frontend: str | Frontend
+    backbone: str | Backbone
     finetune: str
-    pooler: str
-    classifier: str
-    fusion: str
+    pooler: str | Pooler
+    classifier: str | Classifier
+    fusion: str | Fuser
     protocol: str
     allow_speaker_overlap: bool
     device: str
@@ -74,16 +84,16 @@ class Given(TypedDict, total=False):
 class Grid(TypedDict, total=False):
     """Settings of a sweep: as those of a run, but what names a component may be a list, each of which is tried."""
 
-    corpus: str
+    corpus: str | CorpusReader
     mono: str
     microphones: str
-    channels: str | Sequence[str]
-    frontend: str | Sequence[str]
-    backbone: str | Sequence[str]
+    channels: str | ChannelTransform | Sequence[str | ChannelTransform]
+    frontend: str | Frontend | Sequence[str | Frontend]
+    backbone: str | Backbone | Sequence[str | Backbone]
     finetune: str | Sequence[str]
-    pooler: str | Sequence[str]
-    classifier: str | Sequence[str]
-    fusion: str | Sequence[str]
+    pooler: str | Pooler | Sequence[str | Pooler]
+    classifier: str | Classifier | Sequence[str | Classifier]
+    fusion: str | Fuser | Sequence[str | Fuser]
     protocol: str
     allow_speaker_overlap: bool
     device: str
@@ -194,7 +204,7 @@ def run(data: str | Path | None = None, **settings: Unpack[Given]) -> Run:
         UsageError: something given is not known, or does not fit the data.
         BserkitError: something that the run needs cannot be had.
     """
-    values, plugins = given_values({"data": data, **settings})
+    values, plugins = _given({"data": data, **settings})
     workspace = _workspace(values)
     result = execute(plan(resolve(values, plugins), plugins, workspace), workspace)
     return load_run(result.run_id)
@@ -233,11 +243,12 @@ def sweep(
         BserkitError: something that every run needs cannot be had.
     """
     given: dict[str, Any] = {"data": data, **grid}
-    axes = {axis: [one] if isinstance(one := given.pop(axis, ()), str) else list(one) for axis in AXES}
-    values, plugins = given_values(given)
-    workspace = _workspace(values)
-    planned = plan_sweep(combinations(values, axes, [Path(one) for one in references], plugins), plugins, workspace)
-    return execute_sweep(planned, name, workspace)
+    axes = {axis: list(one) if isinstance(one := given.pop(axis, ()), list | tuple) else [one] for axis in AXES}
+    axes = {axis: choices for axis, choices in axes.items() if choices}
+    values, plugins = _given(given | axes)
+    workspace, files = _workspace(values), [Path(one) for one in references]
+    every = combinations(values, {axis: values.pop(axis) for axis in axes}, files, plugins)
+    return execute_sweep(plan_sweep(every, plugins, workspace), name, workspace)
 
 
 def compare(
@@ -293,7 +304,7 @@ def extract(data: str | Path, out: str | Path | None = None, **settings: Unpack[
     """
     import pandas
 
-    values, plugins = given_values({"data": data, **settings})
+    values, plugins = _given({"data": data, **settings})
     pooled = "pooler" in settings
     chosen, workspace = resolve(values, plugins), _workspace(values)
     with tempfile.TemporaryDirectory() as folder:
@@ -301,6 +312,22 @@ def extract(data: str | Path, out: str | Path | None = None, **settings: Unpack[
         check_writable(path)
         export(path, chosen, chosen.pooler if pooled else None, workspace)
         return pandas.read_parquet(path)
+
+
+def _given(given: Mapping[str, Any]) -> tuple[dict[str, Any], Plugins]:
+    """Return values as ``given_values`` does, components among them as they are spelt, and plugins that know these."""
+    values, plugins = given_values(given)
+
+    def spelt(value: Any) -> Any:
+        nonlocal plugins
+        if isinstance(value, list | tuple):
+            return [spelt(one) for one in value]
+        if not isinstance(value, Component):
+            return value
+        plugins = plugins.knowing(type(value))
+        return {"name": value.name, **value.parameters}
+
+    return {key: spelt(value) for key, value in values.items()}, plugins
 
 
 def _workspace(values: Mapping[str, Any]) -> Workspace:

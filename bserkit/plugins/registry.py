@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -135,6 +135,18 @@ class Plugins:
             # Its identity is the code that was loaded, whatever becomes of the files later.
             code_of(found.component)
         return cast("_Component", build(found.component, spec))
+
+    def knowing(self, component: type[Component]) -> Plugins:
+        """Return these and a class that was written in the program, such as in a notebook, rather than in a plugin."""
+        if any(one.component is component for one in self.registered):
+            return self
+        source = Source("program", component.__module__, code_of(component).digest[:12])
+        contract = next((one for one in CONTRACTS.values() if issubclass(component, one)), Component)
+        if problem := _problem(component, contract):
+            raise UsageError(f"{component.__name__} cannot be used: {problem}.")
+        return replace(
+            self, registered=(*self.registered, Registered(component, source)), sources=(*self.sources, source)
+        )
 
     def source_of(self, component: Component) -> Source:
         """Return the plugin that a component came from."""

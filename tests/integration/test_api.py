@@ -68,6 +68,32 @@ def test_a_sweep_and_a_comparison_give_tables(here, corpus, fast_settings):
         bserkit.compare(runs[0])
 
 
+class Last(bserkit.Pooler):
+    """The last segment, scaled."""
+
+    name = "last"
+    scale: float = 1.0
+
+    def pool(self, segments):
+        return self.scale * segments[-1]
+
+
+def test_a_component_of_the_program_is_used(here, corpus, fast_settings):
+    run = bserkit.run(corpus / "manifest.csv", pooler=Last(scale=2.0), **fast_settings)
+    assert (run.parameters["pooler"], run.parameters["pooler.scale"]) == ("last", "2.0")
+    assert run.tags["plugin.pooler.last"].startswith("program ")
+    swept = bserkit.sweep(corpus / "manifest.csv", pooler=[Last(), "global-avg"], fusion="mean", **fast_settings)
+    assert swept.table["pooler"].tolist() == ["last", "global-avg"]
+
+
+def test_a_component_with_a_taken_name_is_refused(here, corpus, fast_settings):
+    class Taken(Last):
+        name = "block-max"
+
+    with pytest.raises(bserkit.UsageError, match=r"The pooler 'block-max' is claimed by built-in .* and program"):
+        bserkit.run(corpus / "manifest.csv", pooler=Taken(), **fast_settings)
+
+
 def test_features_and_an_audit_are_returned(here, corpus, fast_settings):
     pooled = bserkit.extract(corpus / "manifest.csv", pooler="global-avg", **fast_settings)
     assert set(pooled["channel"]) == {"left", "right", "mid", "side"}
