@@ -45,4 +45,5 @@ def given_plugins(folders: str | None, outside: bool = True) -> Plugins:
 def given_store(folder: str | Path | None) -> FeatureStore:
     """Return the feature store that was asked for, that BSERKIT_CACHE names, or the user's own."""
     folder = folder or os.environ.get("BSERKIT_CACHE")
-    return FeatureStore(Path(folder).expanduser() if folder else default_folder())
+    # Whole, since threads may still write when the working folder changes.
+    return FeatureStore(Path(folder).expanduser().absolute() if folder else default_folder())
