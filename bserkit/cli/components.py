@@ -43,10 +43,12 @@ def components(kind: str | None, **given: Any) -> None:
 @setting_option("plugins-dir")
 @no_plugins_option
 def plugins(**given: Any) -> None:
-    """List where components come from, and the plugins that failed to load and why."""
+    """List where components come from, and the plugins that failed to load and why; then the exit code is 1."""
     loaded = given_plugins(given)
     for source in loaded.sources:
         names = [f"{one.component.kind} {one.component.name}" for one in loaded.registered if one.source == source]
         click.echo(f"{source.name} {source.version}  {source.location}")
         click.echo(f"    {', '.join(names) or 'nothing'}")
     show_failures(loaded)
+    if loaded.failures:
+        raise SystemExit(1)

@@ -73,8 +73,11 @@ no_plugins_option = click.option("--no-plugins", is_flag=True, help="Use built-i
 
 
 def show_failures(plugins: Plugins) -> None:
-    """Show every plugin that could not be used, and why."""
+    """Show every plugin that could not be used, and why; with -v the traceback of each."""
+    context = click.get_current_context(silent=True)
     for failure in plugins.failures:
+        if context and context.find_root().params.get("verbose"):
+            click.echo(failure.trace, err=True, nl=False)
         click.secho(f"failed: {failure.source.name} ({failure.source.location}): {failure.reason}", fg="red", err=True)
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,10 +67,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Failure:
-    """A plugin, or one hook of it, that could not be used, and why."""
+    """A plugin, or one hook of it, that could not be used, and why.
+
+    Attributes:
+        trace: the traceback, where it raised something.
+    """
 
     source: Source
     reason: str
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,11 +163,12 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
     """Load built-ins, then entry points, then the files of the named folders, by name.
 
     Args:
-        folders: folders of single-file plugins; every ``.py`` file whose name does not begin with ``_`` is loaded.
+        folders: folders of single-file plugins, whose every ``.py`` file is loaded unless its name begins with ``_``;
+            or such a file.
         outside: false leaves out everything but the built-ins.
 
     Raises:
-        UsageError: a named folder does not exist.
+        UsageError: a named folder or file does not exist.
     """
     loader = _Loader()
     version = importlib.metadata.version("bserkit")
@@ -179,14 +186,16 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
             )
             loader.load(source, entry.load)
         for folder in folders:
-            if not folder.is_dir():
+            is_file = folder.suffix == ".py" and folder.is_file()
+            if not is_file and not folder.is_dir():
                 raise UsageError(
-                    f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files."
+                    f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files, or one "
+                    "such file."
                 )
-            paths = sorted(folder.glob("[!_.]*.py"))
+            paths = [folder] if is_file else sorted(folder.glob("[!_.]*.py"))
             if any(_module_name(path) in sys.modules for path in paths):
                 # What an earlier loading of these files imported beside them is read anew, as they are.
-                forget(folder)
+                forget(folder.parent if is_file else folder)
             for path in paths:
                 loader.load_file(path)
     return Plugins(tuple(loader.registered), tuple(loader.sources), tuple(loader.failures))
@@ -209,7 +218,7 @@ class _Loader:
             raise
         # A plugin may fail in any way at all, a call of sys.exit included; none of them may stop a run.
         except BaseException as error:
-            self.failures.append(Failure(source, f"{type(error).__name__}: {error}"))
+            self.failures.append(_raised(source, error))
             return
         self.add(plugin, source)
 
@@ -254,13 +263,17 @@ class _Loader:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self.failures.append(Failure(source, f"{hook}: {type(error).__name__}: {error}"))
+            self.failures.append(_raised(source, error, f"{hook}: "))
             return
         for component in components:
             if problem := _problem(component, contract):
                 self.failures.append(Failure(source, f"{hook}: {problem}"))
             else:
                 self.registered.append(Registered(cast("type[Component]", component), source))
+
+
+def _raised(source: Source, error: BaseException, where: str = "") -> Failure:
+    return Failure(source, f"{where}{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 def _problem(component: object, contract: type[Component]) -> str:

@@ -162,7 +162,7 @@ def test_components_of_an_unknown_kind_ends_with_2_and_names_the_kinds(cli):
     assert all(kind in ended.stderr for kind in KINDS)
 
 
-def test_plugins_lists_where_components_come_from_and_what_failed_and_why(cli, tmp_path, plugins_dir):
+def test_plugins_tells_sources_and_failures(cli, tmp_path, plugins_dir):
     good = (plugins_dir / "unlucky.py").read_text()
     (tmp_path / "good.py").write_text(good)
     (tmp_path / "broken.py").write_text("raise RuntimeError('not today')\n")
@@ -170,7 +170,7 @@ def test_plugins_lists_where_components_come_from_and_what_failed_and_why(cli, t
     (tmp_path / "misspelt.py").write_text(good.replace("bserkit_poolers", "bserkit_pooler"))
     (tmp_path / "_helper.py").write_text("raise RuntimeError('this is no plugin')\n")
     ended = cli("plugins", "--plugins-dir", ".")
-    assert ended.returncode == 0
+    assert ended.returncode == 1
     lines = ended.stdout.splitlines()
     (source,) = (index for index, line in enumerate(lines) if line.startswith("good "))
     assert str(tmp_path / "good.py") in lines[source]
@@ -180,6 +180,13 @@ def test_plugins_lists_where_components_come_from_and_what_failed_and_why(cli, t
     assert failed[0] == f"failed: broken ({tmp_path / 'broken.py'}): RuntimeError: not today"
     assert "SystemExit: 3" in failed[1]
     assert "did you mean 'bserkit_poolers'?" in failed[2]
+    assert "Traceback" not in ended.stderr
+    told = cli("plugins", "--plugins-dir", "broken.py", "-v")
+    assert told.returncode == 1
+    assert f'File "{tmp_path / "broken.py"}", line 1' in told.stderr
+    alone = cli("plugins", "--plugins-dir", "good.py")
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert "    pooler unlucky" in alone.stdout.splitlines()
 
 
 def test_a_plugin_that_fails_to_load_stops_nothing_and_is_named_when_what_it_held_is_missed(cli, tmp_path, corpus):
