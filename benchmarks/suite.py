@@ -4,7 +4,7 @@
 
 CORPUS is EMOVO's folder, WEIGHTS a state dict of torchvision's SqueezeNet 1.1; without them, what needs real speech is
 left out. Each benchmark runs in a process of its own, one after the other, which takes about ten minutes on two quiet
-cores. --write keeps the figures in benchmarks/figures.json and in README.md.
+cores. --write keeps the figures in benchmarks/figures.json and in docs/speed.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from figures import Figure
 
 HERE = Path(__file__).resolve().parent
-KEPT, README = HERE / "figures.json", HERE.parent / "README.md"
+KEPT, PAGE = HERE / "figures.json", HERE.parent / "docs" / "speed.md"
 BEGIN, END = "<!-- figures: written by benchmarks/suite.py -->", "<!-- end of figures -->"
 #: A change for the worse by more than this share is called a regression: less is what runs differ by.
 NOISE = 0.15
@@ -91,7 +91,7 @@ def table(results: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Return README's table of the committed figures that have a goal, with the machine."""
+    """Return the table of the committed figures that have a goal, with the machine."""
     if not results:
         return "Nothing is measured yet: `python benchmarks/suite.py CORPUS WEIGHTS --write`."
     lines = ["| | measured | goal |", "|---|---|---|"]
@@ -114,9 +114,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(line.replace("  ", " ").rstrip() for line in lines)
 
 
-def with_table(readme: str, results: Mapping[str, Any]) -> str:
-    """Return README with the table between its markers."""
-    before, _, rest = readme.partition(BEGIN)
+def with_table(page: str, results: Mapping[str, Any]) -> str:
+    """Return the page with the table between its markers."""
+    before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}"
 
@@ -145,7 +145,7 @@ def main() -> int:
     if given.write:
         together = before | results
         KEPT.write_text(json.dumps(together, indent=1) + "\n", encoding="utf-8")
-        README.write_text(with_table(README.read_text(encoding="utf-8"), together), encoding="utf-8")
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), together), encoding="utf-8")
     return 0 if results else 1
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks say what they do, and README quotes the committed figures and no others."""
+"""Benchmarks say what they do, and docs/speed.md quotes the committed figures and no others."""
 
 import importlib.util
 import json
@@ -52,9 +52,9 @@ def test_a_small_benchmark_runs_to_its_end(corpus, tmp_path, name):
     assert all(figure["value"] > 0 for figure in figures.values())
 
 
-def test_readme_quotes_the_committed_figures(suite):
-    readme = (ROOT / "README.md").read_text()
-    assert readme == suite.with_table(readme, suite.kept_figures())
+def test_the_page_of_speed_quotes_the_committed_figures(suite):
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert page == suite.with_table(page, suite.kept_figures())
 
 
 def test_every_benchmark_belongs_to_the_suite(suite):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bserkit import Fuser, Views
+from bserkit.cli import main
 from bserkit.component import parse_specs
 from bserkit.experiments.settings import one_spec, read_config, resolve
 from bserkit.learning.model import fit_model
@@ -60,10 +61,29 @@ def test_example_configurations_resolve(path):
         assert component.name == one_spec(kind, values[kind]).name
 
 
-def test_commands_in_the_readme_name_components_that_exist():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_links_lead_to_files_that_are_there(page):
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_commands_in_pages_exist_with_their_options(page):
+    for name, rest in re.findall(r"^\$ (?:\S*/)?bserkit ([a-z]+)(.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+        assert name in main.commands, name
+        known = {flag for one in main.commands[name].params for flag in one.opts}
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0])) <= known, rest
+
+
+def test_commands_in_pages_name_components_that_exist():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     plugins = load_plugins([ROOT / "plugins"])
-    spelt = re.findall(r"--(pooler|fusion|backbone|channels|protocol|corpus) '?([a-z][^\s`']*)", readme)
+    spelt = re.findall(
+        r"^\$ .*?--(pooler|fusion|backbone|channels|protocol|corpus) '?([a-z][^\s`']*)", text, re.MULTILINE
+    )
     assert len(spelt) >= 6
     for option, text in spelt:
         for spec in parse_specs(text):
