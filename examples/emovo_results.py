@@ -76,7 +76,7 @@ def sweep(arguments: Iterable[str], places: dict[str, str]) -> Swept:
     tables = Path(client.download_artifacts(found[1], "tables.md")).read_text(encoding="utf-8")
     for shown, path in places.items():
         tables = tables.replace(path, shown)
-    results = rows(found[1], "results.csv")
+    results = rows(found[1], "combinations.csv")
     run_of = {row["name"]: row["run"] for row in results}
     parameters = client.get_run(found[1]).data.params
     return Swept(command, parameters, tables, results, lambda name: rows(run_of[name], "predictions.csv"))
@@ -207,7 +207,7 @@ def page(measured: Callable[..., Swept]) -> str:
 <!-- Written by examples/emovo_results.py; do not edit. -->
 
 Written by `python examples/emovo_results.py CORPUS SQUEEZENET_WEIGHTS`. EMOVO: 588 utterances, 6 speakers, 7 emotions,
-14 utterances a speaker and emotion. Leave one speaker out: every number is of speakers that were never heard in
+14 utterances a speaker and emotion. Leave one speaker out: every number is of speakers that were never seen in
 training, over all utterances of all folds. As classes are balanced, UAR and accuracy agree. Chance is 14.29 %. Features
 are frozen but in the section on fine-tuning, which is the paper's main ingredient. `squeezenet1_1.pth` is torchvision's
 ImageNet network.

@@ -22,7 +22,7 @@ def report(reference: str, out: Path | None, experiment: str) -> None:
     """Write all that is kept of a finished run as one HTML page, for people who have nothing but a browser.
 
     RUN is a run's id, the first characters of it, or its name (the most recent finished one of that name). The page
-    holds the numbers with their intervals, who was learned from and who was evaluated, every parameter and version,
+    holds the numbers with their intervals, who was in training and who in test, every parameter and version,
     confusion matrices, fusion weights, training curves, spectrograms, and the configuration that gives the run again.
     It opens without a network, prints, and the same run always gives the same page.
 

@@ -15,7 +15,7 @@ from bserkit.cli.options import given_settings, given_workspace, setting_options
 @click.argument("data", required=False, type=click.Path())
 @setting_options()
 def run(data: str | None, **given: Any) -> None:
-    """Learn from a corpus of stereo speech and evaluate on speakers that were never heard.
+    """Learn from a corpus of stereo speech and evaluate on unseen speakers.
 
     DATA is a folder or a csv manifest; without it, a small synthetic corpus is used. Features are computed once:
     another pooler, classifier or fusion on the same corpus takes seconds. Every run is kept in MLflow.

@@ -32,7 +32,7 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     goes on when the same command is typed again. One that fails in a combination does all others.
 
     \b
-    What is printed, and kept as tables.md, results.csv and confusion.png:
+    What is printed, and kept as tables.md, combinations.csv and confusion.png:
     Table 1           each channel alone, with the first pooler
     Tables 2 to 5     the poolers, for each channel
     Tables 6 and 7    score-level fusion with its weights, and feature-level fusion

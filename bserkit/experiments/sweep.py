@@ -286,7 +286,7 @@ def _log(
         {"name": one.combination.name, "command": one.combination.settings.command(), "failed": one.reason}
         for one in failed
     ]
-    parent.log_text("results.csv", csv_text(rows))
+    parent.log_text("combinations.csv", csv_text(rows))
     if outcomes:
         commands = [one.command for one in outcomes]
         parent.log_text("tables.md", written.markdown(title, commands))

@@ -54,7 +54,7 @@ def swept(run_cli, read_run, runs_of, corpus, fast, lab, first_run, tmp_path_fac
 
 
 def results(parent):
-    return pd.read_csv(parent.artifacts / "results.csv").set_index("name")
+    return pd.read_csv(parent.artifacts / "combinations.csv").set_index("name")
 
 
 def test_a_sweep_is_one_run_with_an_ordinary_run_for_each_combination_below_it(swept):
@@ -75,7 +75,7 @@ def test_a_sweep_logs_what_it_went_through_and_no_result_of_its_own(swept, corpu
     assert re.fullmatch(r"mono: bserkit run .* --channels mono .*", params["reference.1"])
     assert {name for name in parent.metrics if not name.startswith("audit/")} == {"items", "skipped"}
     names = {path.name for path in parent.artifacts.iterdir()}
-    assert names == {"tables.md", "results.csv", "confusion.png", "folds.csv", "folds_summary.csv", "audit.md"}
+    assert names == {"tables.md", "combinations.csv", "confusion.png", "folds.csv", "folds_summary.csv", "audit.md"}
 
 
 def test_features_are_computed_and_pooled_once(swept):
