@@ -52,7 +52,7 @@ def test_a_small_benchmark_runs_to_its_end(corpus, tmp_path, name):
     assert all(figure["value"] > 0 for figure in figures.values())
 
 
-def test_the_page_of_speed_quotes_the_committed_figures(suite):
+def test_speed_page_quotes_committed_figures(suite):
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert page == suite.with_table(page, suite.kept_figures())
 
@@ -62,7 +62,7 @@ def test_every_benchmark_belongs_to_the_suite(suite):
     assert {path.stem for path in SCRIPTS} - {"suite"} <= known
 
 
-def test_a_figure_that_became_worse_is_marked_whichever_way_is_better(suite):
+def test_worse_figures_are_marked_in_either_direction(suite):
     def last(now, before, better):
         return suite.table(result(now, better), result(before, better))[-1]
 

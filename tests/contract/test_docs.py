@@ -90,7 +90,7 @@ def test_commands_in_pages_name_components_that_exist():
             assert set(spec.parameters) <= set(plugins.find(option, spec.name).component.model_fields)
 
 
-def test_the_installable_example_brings_a_fuser_that_works(monkeypatch, tmp_path):
+def test_installable_example_adds_a_working_fuser(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "examples" / "bserkit-vote" / "src")
     (vote,) = importlib.import_module("bserkit_vote").bserkit_fusers()
     generator = np.random.default_rng(0)

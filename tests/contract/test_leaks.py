@@ -79,7 +79,7 @@ def labels_of_test_items_move_something(views, fuser, classifier):
 
 
 @every_pair
-def test_features_of_a_test_item_move_nothing_but_its_own_scores(fuser, classifier):
+def test_test_features_move_only_their_own_scores(fuser, classifier):
     assert not features_of_a_test_item_move_others(corpus(), fuser, classifier)
 
 
@@ -128,7 +128,7 @@ def test_a_model_that_keeps_a_test_item_is_noticed(kept, monkeypatch):
     assert features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm())
 
 
-def test_fusion_weights_searched_on_test_items_are_noticed(kept, monkeypatch):
+def test_fusion_weights_tuned_on_test_data_are_noticed(kept, monkeypatch):
     fit = TwoStage.fit
 
     def peek(fuser, views, make_classifier):
@@ -157,7 +157,7 @@ def test_a_cost_chosen_on_test_items_is_noticed(fuser, kept, monkeypatch):
     assert labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
 
 
-def test_a_fuser_is_given_test_items_without_their_labels():
+def test_fusers_see_test_utterances_without_labels():
     handed_over = []
 
     class Peeking(Mean):

@@ -100,13 +100,13 @@ def views(items=12):
     return Views(features, {"left": "lr", "right": "lr"}, ("fear", "joy", "rage"), labels, speakers)
 
 
-def test_there_is_one_hook_for_each_kind_but_protocols_and_fine_tuning():
+def test_kinds_but_protocol_and_finetune_have_hooks():
     assert set(HOOKS) == set(CONTRACTS)
     assert set(KINDS) == {contract.kind for contract in CONTRACTS.values()} | {"protocol", "finetune"}
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_documented_with_an_example_that_is_a_complete_plugin(examples, hook):
+def test_every_hook_example_is_a_complete_plugin(examples, hook):
     assert inspect.getdoc(getattr(hooks, hook)).splitlines()[0].endswith(".")
     assert reasons(examples, f"{hook}_example") == []
     component = make_example(examples, hook)
@@ -126,7 +126,7 @@ def test_the_example_of_a_reader_reads_a_corpus(examples, tmp_path):
     assert corpus.speakers == ("anna", "ben")
 
 
-def test_the_example_of_a_transform_makes_a_row_for_each_of_its_outputs(examples):
+def test_example_transform_makes_a_row_per_output(examples):
     import torch
 
     transform = make_example(examples, "bserkit_channels")
@@ -139,7 +139,7 @@ def test_the_example_of_a_transform_makes_a_row_for_each_of_its_outputs(examples
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 2.5])
-def test_the_example_of_a_frontend_makes_segments_at_any_rate_and_length(examples, sample_rate, seconds):
+def test_example_frontend_works_at_any_rate_and_length(examples, sample_rate, seconds):
     import torch
 
     frontend = make_example(examples, "bserkit_frontends")
@@ -154,7 +154,7 @@ def test_the_example_of_a_frontend_makes_segments_at_any_rate_and_length(example
     assert torch.equal(alone.planes[0], planes[1])
 
 
-def test_the_example_of_a_backbone_makes_the_feature_of_each_segment_that_it_announces(examples):
+def test_example_backbone_makes_the_announced_features(examples):
     import torch
 
     backbone = make_example(examples, "bserkit_backbones")
@@ -170,7 +170,7 @@ def test_the_example_of_a_backbone_makes_the_feature_of_each_segment_that_it_ann
 
 
 @pytest.mark.parametrize("segments", [1, 2, 7])
-def test_the_example_of_a_pooler_makes_a_vector_of_one_length(examples, segments):
+def test_example_pooler_makes_vectors_of_one_length(examples, segments):
     pool = make_example(examples, "bserkit_poolers")
     assert isinstance(pool, Pooler)
     made = pool.pool(np.random.default_rng(0).normal(size=(segments, 6)).astype(np.float32))
@@ -178,7 +178,7 @@ def test_the_example_of_a_pooler_makes_a_vector_of_one_length(examples, segments
     assert np.isfinite(made).all()
 
 
-def test_the_example_of_a_classifier_is_fitted_and_scores(examples):
+def test_example_classifier_is_fitted_and_scores(examples):
     classifier = make_example(examples, "bserkit_classifiers")
     assert isinstance(classifier, Classifier)
     seen = views()
@@ -202,7 +202,7 @@ def test_the_example_of_a_fuser_is_fitted_and_saved(examples, tmp_path):
     np.testing.assert_array_equal(loaded.scores(seen), scores)
 
 
-def test_a_file_in_a_named_folder_is_a_plugin_named_with_its_place_and_digest(tmp_path):
+def test_file_plugin_is_named_with_place_and_digest(tmp_path):
     plugins = load_plugins([write(tmp_path, mine=pooler("mine-first"))])
     made = plugins.make(Pooler, "mine-first:scale=2")
     assert made.pool(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist() == [2.0, 4.0]
@@ -213,7 +213,7 @@ def test_a_file_in_a_named_folder_is_a_plugin_named_with_its_place_and_digest(tm
     assert load_plugins([tmp_path]).find("pooler", "mine-first").source.version != source.version
 
 
-def test_one_file_may_add_components_of_several_kinds_and_folders_add_up(tmp_path):
+def test_one_file_may_add_components_of_several_kinds(tmp_path):
     both = pooler("both-first") + textwrap.dedent("""
         from bserkit import ChannelTransform
 
@@ -234,7 +234,7 @@ def test_one_file_may_add_components_of_several_kinds_and_folders_add_up(tmp_pat
     assert names(plugins, "second") == ["second-first"]
 
 
-def test_files_of_one_name_in_two_folders_are_two_plugins(tmp_path):
+def test_same_file_name_in_two_folders_is_two_plugins(tmp_path):
     folders = [write(tmp_path / "one", twin=pooler("twin-one")), write(tmp_path / "two", twin=pooler("twin-two"))]
     plugins = load_plugins(folders)
     assert reasons(plugins, "twin") == []
@@ -250,12 +250,12 @@ def test_a_component_of_a_plugin_file_pickles(tmp_path):
     assert again.scale == 3
 
 
-def test_a_files_whose_name_begins_with_an_underscore_is_no_plugin(tmp_path):
+def test_files_with_leading_underscore_are_no_plugins(tmp_path):
     plugins = load_plugins([write(tmp_path, _helper="raise RuntimeError", __init__="raise RuntimeError")])
     assert plugins.failures == ()
 
 
-def test_a_plugins_folder_that_does_not_exist_is_refused(tmp_path):
+def test_a_missing_plugins_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"The plugins folder .*nowhere does not exist; --plugins-dir names a folder"):
         load_plugins([tmp_path / "nowhere"])
 
@@ -301,17 +301,17 @@ def test_a_broken_plugin_is_reported_and_stops_nothing(tmp_path, stem):
     assert plugins.make(Pooler, "block-max")
 
 
-def test_a_broken_plugin_leaves_no_half_imported_module_behind(tmp_path):
+def test_a_broken_plugin_leaves_no_module_behind(tmp_path):
     load_plugins([write(tmp_path, halfway="x = 1\nraise RuntimeError")])
     assert not [name for name in sys.modules if "halfway" in name]
 
 
-def test_an_interrupt_while_a_plugin_loads_is_an_interrupt(tmp_path):
+def test_an_interrupt_during_loading_is_passed_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         load_plugins([write(tmp_path, slow="raise KeyboardInterrupt")])
 
 
-def test_a_file_that_cannot_be_read_is_reported_and_stops_nothing(tmp_path):
+def test_an_unreadable_file_is_reported_and_skipped(tmp_path):
     write(tmp_path, fine=pooler("fine-first"))
     (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere.py")
     (tmp_path / "folder.py").mkdir()
@@ -388,7 +388,7 @@ class Untypable(Complete):
 
 
 @pytest.mark.parametrize("stem", MISFITS)
-def test_what_is_no_component_is_reported_and_its_neighbours_still_count(tmp_path, stem):
+def test_non_components_are_reported_and_the_rest_load(tmp_path, stem):
     returned, reason = MISFITS[stem]
     text = pooler("fitting-first") + MISFIT_CLASSES
     text = text.replace("return [First]", f"return [First, {returned}]")
@@ -416,7 +416,7 @@ def test_a_transform_that_names_no_outputs_is_reported(tmp_path):
     assert "outputs" in reason
 
 
-def test_two_plugins_of_one_name_are_an_error_that_names_both_only_when_it_is_asked_for(tmp_path):
+def test_a_name_of_two_plugins_is_an_error_when_used(tmp_path):
     folder = write(tmp_path, one=pooler("claimed"), two=pooler("claimed"))
     plugins = load_plugins([folder])
     assert plugins.failures == ()
@@ -429,7 +429,7 @@ def test_two_plugins_of_one_name_are_an_error_that_names_both_only_when_it_is_as
     assert "--no-plugins" in message
 
 
-def test_an_outside_plugin_cannot_take_a_built_in_name_unnoticed(tmp_path):
+def test_built_in_names_cannot_be_taken_unnoticed(tmp_path):
     folder = write(tmp_path, impostor=pooler("block-max"))
     with pytest.raises(UsageError, match=r"claimed by built-in \(bserkit\.plugins\.builtin\.poolers\) and impostor"):
         load_plugins([folder]).make(Pooler, "block-max")
@@ -442,7 +442,7 @@ def test_one_name_may_serve_several_kinds(tmp_path):
     assert plugins.make(Fuser, "mean").kind == "fusion"
 
 
-def test_without_outside_plugins_nothing_but_built_ins_is_loaded(tmp_path):
+def test_no_plugins_loads_built_ins_only(tmp_path):
     folder = write(tmp_path, trap=f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()")
     plugins = load_plugins([folder], outside=False)
     assert {source.name for source in plugins.sources} == {"built-in"}
@@ -452,7 +452,7 @@ def test_without_outside_plugins_nothing_but_built_ins_is_loaded(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_all_known_and_what_failed_to_load(tmp_path):
+def test_unknown_name_error_lists_names_and_failures(tmp_path):
     plugins = load_plugins([write(tmp_path, good=pooler("good-first"), bad="import a_module_that_nobody_has")])
     with pytest.raises(UsageError) as caught:
         plugins.make(Pooler, "good-frist")
@@ -462,7 +462,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_all_known_and_what_failed_t
     assert "Plugins that failed to load: bad: ModuleNotFoundError" in message
 
 
-def test_a_plugins_parameters_are_checked_like_any_others(tmp_path):
+def test_plugin_parameters_are_checked(tmp_path):
     plugins = load_plugins([write(tmp_path, strict=pooler("strict-first"))])
     with pytest.raises(UsageError, match=r"no parameter 'scala' \(did you mean 'scale'\?\)"):
         plugins.make(Pooler, "strict-first:scala=2")
@@ -501,7 +501,7 @@ def distribution(folder, name, entries, **modules):
     return folder
 
 
-def test_an_installed_package_is_a_plugin_by_its_entry_point(tmp_path, monkeypatch):
+def test_an_installed_package_is_found_by_entry_point(tmp_path, monkeypatch):
     text = pooler("entered-first")
     distribution(tmp_path, "entered-dist", {"entered": "entered_module"}, entered_module=text)
     monkeypatch.syspath_prepend(tmp_path)
@@ -513,7 +513,7 @@ def test_an_installed_package_is_a_plugin_by_its_entry_point(tmp_path, monkeypat
     assert names(load_plugins(outside=False), "entered") == []
 
 
-def test_a_broken_entry_point_is_reported_and_stops_nothing(tmp_path, monkeypatch):
+def test_a_broken_entry_point_is_reported_and_skipped(tmp_path, monkeypatch):
     entries = {"gone": "module_that_was_never_there", "leaves": "leaving_module", "works": "working_module"}
     modules = {"leaving_module": "import sys\nsys.exit(1)", "working_module": pooler("working-first")}
     distribution(tmp_path, "mixed-dist", entries, **modules)
@@ -524,7 +524,7 @@ def test_a_broken_entry_point_is_reported_and_stops_nothing(tmp_path, monkeypatc
     assert plugins.make(Pooler, "working-first")
 
 
-def test_a_package_and_a_file_that_claim_one_name_are_both_named(tmp_path, monkeypatch):
+def test_package_and_file_of_one_name_are_both_named(tmp_path, monkeypatch):
     distribution(tmp_path / "site", "rival-dist", {"rival": "rival_module"}, rival_module=pooler("rivalled"))
     monkeypatch.syspath_prepend(tmp_path / "site")
     plugins = load_plugins([write(tmp_path / "plugins", local=pooler("rivalled"))])
@@ -532,7 +532,7 @@ def test_a_package_and_a_file_that_claim_one_name_are_both_named(tmp_path, monke
         plugins.make(Pooler, "rivalled")
 
 
-def test_the_command_line_lists_outside_components_and_failures_with_their_origin(tmp_path):
+def test_components_command_lists_origins_and_failures(tmp_path):
     folder = write(tmp_path, listed=pooler("listed-first"), broken="1 / 0")
     result = CliRunner().invoke(main, ["components", "pooler", "--plugins-dir", str(folder)])
     assert result.exit_code == 0

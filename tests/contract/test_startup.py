@@ -114,7 +114,7 @@ def test_a_check_of_heavy_imports_can_fail(tmp_path):
         ("--protocol", "protocol"),
     ],
 )
-def test_completion_knows_every_component_and_every_parameter(option, kind):
+def test_completion_knows_components_and_parameters(option, kind):
     registered = PLUGINS.of_kind(kind)
     assert completions("run", option, "") == list(registered)
     for name, (one,) in registered.items():
@@ -137,14 +137,14 @@ def test_completion_knows_the_values_of_a_parameter():
     assert completions("run", "--pooler", "block-max:blocks=") == []
 
 
-def test_completion_knows_the_words_that_a_setting_takes():
+def test_completion_knows_the_words_of_a_setting():
     assert completions("run", "--mono", "") == ["refuse", "duplicate", "skip"]
     assert completions("run", "--microphones", "s") == ["skip"]
     assert completions("run", "--precision", "b") == ["bf16"]
     assert completions("run", "--device", "c") == ["cpu", "cuda"]
 
 
-def test_every_setting_is_an_option_a_field_and_an_argument():
+def test_every_setting_is_option_field_and_argument():
     own = {"config", "no-plugins", "quiet", "verbose"}
     options = {option.name.replace("_", "-") for option in main.commands["run"].params if option.name}
     assert options - own == set(SETTINGS)
@@ -159,7 +159,7 @@ def test_completion_of_what_is_unknown_offers_nothing():
     assert completions("run", "--pooler", "block-max:x") == []
 
 
-def test_completion_knows_the_plugins_of_a_named_folder(tmp_path):
+def test_completion_knows_plugins_of_a_named_folder(tmp_path):
     (tmp_path / "mine.py").write_text(
         textwrap.dedent("""
             from bserkit import Pooler, hookimpl

@@ -123,7 +123,7 @@ def test_facts_of_another_shape_are_found_out_anew(corpus, monkeypatch, tmp_path
     assert checked.facts[0] == inspect_audio(Utterance(checked.corpus.utterances[0].path, "joy", ""))
 
 
-def test_one_label_is_refused_before_a_recording_is_read(tmp_path):
+def test_one_label_is_refused_before_reading_audio(tmp_path):
     (tmp_path / "joy").mkdir()
     soundfile.write(tmp_path / "joy" / "a.wav", noise(), 16000, "FLOAT")
     store = FeatureStore(tmp_path / "store")

@@ -104,7 +104,7 @@ def losses(trained):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_features_point_where_those_of_a_processor_in_fp32_do(utterances, tmp_path, device, precision):
+def test_features_agree_in_direction_with_cpu_fp32(utterances, tmp_path, device, precision):
     exact = features(utterances, extraction("cpu"), tmp_path / "exact")
     found = features(utterances, extraction(device, precision), tmp_path / "found")
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)

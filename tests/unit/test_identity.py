@@ -85,7 +85,7 @@ def test_what_does_nothing_changes_no_key(site, sizes):
     assert not differs(site, PACKAGE, sizes=sizes)
 
 
-def test_a_changed_constant_of_a_helper_changes_the_key(site):
+def test_a_changed_helper_constant_changes_the_key(site):
     assert differs(site, PACKAGE, sizes=SIZES.replace("2", "3"))
     assert differs(site, PACKAGE, sizes=SIZES.replace("2", "2.0"))
 

@@ -24,7 +24,7 @@ def written(path, samples):
 
 @pytest.mark.parametrize("late", [-20, -3, 0, 1, 16])
 @pytest.mark.parametrize("seconds", [0.1, 2.0])
-def test_delay_is_how_much_later_the_right_channel_comes(late, seconds):
+def test_delay_is_the_lag_of_the_right_channel(late, seconds):
     sound = noise(2, seconds)
     samples = np.stack([sound, np.roll(sound, late)])
     found = Delay(samples.shape[1])
@@ -66,7 +66,7 @@ def test_the_digest_is_of_the_samples_of_each_channel(tmp_path):
     assert len(digests) == 3
 
 
-def test_measuring_takes_no_more_memory_for_longer_sound(tmp_path):
+def test_measuring_memory_does_not_grow_with_length(tmp_path):
     def peak(seconds):
         samples = np.tile(noise(8, 10.0), (2, seconds // 10))
         utterance = written(tmp_path / f"{seconds}.wav", samples)

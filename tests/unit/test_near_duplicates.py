@@ -61,7 +61,7 @@ def test_what_is_common_but_quiet_is_no_near_duplicate(tail):
 
 
 @pytest.mark.parametrize("falls_hz", [0, 10, 40])
-def test_another_take_of_the_same_sound_is_no_near_duplicate(falls_hz):
+def test_another_take_is_no_near_duplicate(falls_hz):
     assert near_duplicates(prints([take(seed, falls_hz) for seed in range(12)])) == []
 
 

@@ -63,7 +63,7 @@ def test_a_table_that_is_not_there_is_refused(tmp_path):
         read_table(tmp_path / "none.csv", NEEDED)
 
 
-def test_characters_that_look_like_line_ends_end_no_line(table):
+def test_line_end_lookalikes_end_no_line(table):
     path = table("path,note,label\r\na.wav,one\u2028two\x0bthree\x85,joy\r\n")
     assert read_table(path, NEEDED) == [(2, {"path": "a.wav", "label": "joy"})]
 
@@ -109,7 +109,7 @@ def test_a_mark_that_ends_a_later_row_swallows_none(table):
 
 
 @pytest.mark.parametrize("row", ['a.wav,yes,"joy', '"a.wav,yes,joy', 'a.wav,"well, yes,joy', 'a.wav,yes,"joy" x'])
-def test_an_open_quote_in_a_column_that_is_read_is_refused(table, row):
+def test_an_open_quote_in_a_read_column_is_refused(table, row):
     with pytest.raises(UsageError, match="line 3: a quotation mark opens a cell and is not closed"):
         read_table(table(f"path,note,label\nb.wav,yes,joy\n{row}\nc.wav,yes,joy\n"), NEEDED)
 
