@@ -34,14 +34,14 @@ X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
 SPEAKERS = np.array(["s"] * 6)
 
 
-def test_columns_follow_the_corpus_and_not_the_classifier():
+def test_score_columns_follow_the_corpus_class_order():
     labels = np.array(["c", "c", "a", "a", "b", "b"])
     estimator = fit_classifier(lambda: KNeighborsClassifier(1), X, labels, SPEAKERS)
     scores = class_scores(estimator, X, ("b", "c", "a"))
     assert [("b", "c", "a")[column] for column in scores.argmax(axis=1)] == labels.tolist()
 
 
-def test_a_class_that_was_missing_from_training_is_never_decided_for():
+def test_a_class_absent_in_training_is_not_predicted():
     estimator = fit_classifier(lambda: KNeighborsClassifier(1), X, np.array(list("aaaccc")), SPEAKERS)
     scores = class_scores(estimator, X, ("a", "b", "c"))
     assert np.isfinite(scores).all()
@@ -170,7 +170,7 @@ def test_a_search_in_a_bag_gets_the_bags_speakers():
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, partial(HalvingGridSearchCV, random_state=0)])
-def test_a_whole_number_of_folds_means_as_many_of_speakers(search):
+def test_a_number_of_folds_means_folds_of_speakers(search):
     X, y, speakers = drawn()
     ours = fit_classifier(lambda: search(SVC(), {"C": [0.01, 1, 100]}, cv=3), X, y, speakers)
     theirs = search(SVC(), {"C": [0.01, 1, 100]}, cv=StratifiedGroupKFold(3)).fit(X, y, groups=speakers)
@@ -222,7 +222,7 @@ def test_routing_is_left_as_it_was():
     assert not get_config()["enable_metadata_routing"]
 
 
-def test_what_a_search_chose_is_found_wherever_it_was_done():
+def test_a_nested_search_result_is_found():
     X, y, speakers = drawn()
     grid = {"svc__C": [1.0]}
     make = lambda: make_pipeline(StandardScaler(), GridSearchCV(make_pipeline(SVC()), grid, cv=3))  # noqa: E731
@@ -230,7 +230,7 @@ def test_what_a_search_chose_is_found_wherever_it_was_done():
     assert chosen(fit_classifier(SVC, X, y, speakers)) == {}
 
 
-def test_a_classifiers_failure_names_it_and_what_it_had():
+def test_a_failed_fit_or_score_names_the_classifier():
     bad = X.copy()
     bad[2] = np.nan
     with pytest.raises(
@@ -248,7 +248,7 @@ def test_a_classifiers_failure_names_it_and_what_it_had():
     [("111222", "All the 4 fits failed.*got 1 class"), ("111223", "could compare nothing")],
     ids=["every fold fails", "one fold fails"],
 )
-def test_a_search_that_compared_nothing_chooses_nothing(speakers, message):
+def test_a_search_that_compared_nothing_is_refused(speakers, message):
     make = lambda: GridSearchCV(SVC(), {"C": [1, 2]}, cv=LeaveOneGroupOut())  # noqa: E731
     with pytest.raises(BserkitError, match=message):
         fit_classifier(make, X, np.array(list("aaabbb")), np.array(list(speakers)))

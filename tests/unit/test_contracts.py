@@ -322,7 +322,7 @@ def test_what_a_pooler_gives_is_checked(utterances, store, made):
         run(utterances, extraction(), store, Pools(made=made))
 
 
-def test_a_poolers_varying_length_names_both_recordings(utterances, store):
+def test_varying_pooler_length_names_both_recordings(utterances, store):
     with pytest.raises(BserkitError, match=r"pooler pools made \d+ numbers .*0-0\.wav and \d+ of 0-1\.wav"):
         run(utterances, extraction(), store, Pools(made="length"))
 
@@ -486,7 +486,7 @@ class Meddler(Frontend):
 
 
 @pytest.mark.parametrize("changed", ["before", "during", "replaced", "gone"])
-def test_a_recording_that_changes_after_its_check_is_not_kept(utterances, store, changed):
+def test_a_recording_changed_after_check_is_not_kept(utterances, store, changed):
     one = utterances[3]
     digests = [content_digest(each) for each in utterances]
     frontend = Meddler(path=str(one.path)) if changed == "during" else LogMel()
@@ -503,7 +503,7 @@ def test_a_recording_that_changes_after_its_check_is_not_kept(utterances, store,
     assert not list(store.root.rglob(f"{digests[3]}.safetensors"))
 
 
-def test_facts_of_a_recording_that_changes_are_not_kept(utterances, store, monkeypatch):
+def test_facts_of_a_changing_recording_are_not_kept(utterances, store, monkeypatch):
     import bserkit.corpora.checking
 
     real = bserkit.corpora.checking.inspect_audio

@@ -31,14 +31,14 @@ def test_a_frame_is_a_hop_of_ten_milliseconds():
 
 
 @pytest.mark.parametrize(("frames", "segments"), [(64, 1), (93, 1), (94, 2), (123, 2), (124, 3), (300, 8)])
-def test_segments_shift_by_thirty_frames_and_drop_the_tail(frames, segments):
+def test_segments_shift_by_30_frames_and_drop_the_tail(frames, segments):
     samples = 512 + 160 * (frames - 1)
     planes, times = LogMel().segments(wave(samples / RATE), RATE)
     assert planes.shape == (1, segments, 3, 64, 64)
     assert times.shape == (segments, 2)
 
 
-def test_the_default_counts_are_those_of_the_paper_for_clips_of_its_length():
+def test_default_segment_counts_are_those_of_the_paper():
     # 5,141 segments of 723 clips are 7.1 a clip; a clip of 2.5 s makes 7.
     assert LogMel().segments(wave(2.5), RATE).planes.shape[1] == 7
 
@@ -49,7 +49,7 @@ def test_times_are_the_seconds_that_a_segment_covers():
     assert times[1].tolist() == pytest.approx([0.3, 0.955])
 
 
-def test_an_utterance_shorter_than_a_segment_is_filled_up_with_its_last_frame():
+def test_short_utterances_are_padded_with_last_frame():
     frontend = LogMel(normalise="none")
     short = wave(0.3)
     planes = frontend.segments(short, RATE).planes
@@ -66,7 +66,7 @@ def test_one_window_of_sound_is_enough_for_a_segment():
     assert torch.isfinite(planes).all()
 
 
-def test_deltas_are_regressions_over_five_frames_with_repeated_ends_and_delta_delta_is_theirs():
+def test_deltas_are_regressions_with_repeated_ends():
     static = torch.tensor([1.0, 2.0, 4.0, 3.0, -5.0]).expand(1, 2, 5)
 
     def regression(values):
@@ -79,7 +79,7 @@ def test_deltas_are_regressions_over_five_frames_with_repeated_ends_and_delta_de
     torch.testing.assert_close(planes[0, 2, 1], torch.tensor(regression(first)))
 
 
-def test_deltas_span_the_whole_utterance_before_it_is_cut():
+def test_deltas_span_the_utterance_before_it_is_cut():
     frontend = LogMel(normalise="none")
     waveform = wave(1.5)
     planes = frontend.planes(frontend.spectrogram(waveform, RATE))
@@ -87,7 +87,7 @@ def test_deltas_span_the_whole_utterance_before_it_is_cut():
     assert torch.equal(second, planes[0, :, :, 30:94])
 
 
-def test_log_mel_power_of_a_tone_peaks_in_the_band_that_holds_it():
+def test_a_tone_peaks_in_the_mel_band_that_holds_it():
     time = torch.arange(RATE) / RATE
     mel = LogMel().spectrogram(torch.sin(2 * math.pi * 1000 * time).unsqueeze(0), RATE)[0].mean(dim=1)
 
@@ -104,7 +104,7 @@ def test_silence_has_the_log_of_the_offset_everywhere():
     torch.testing.assert_close(mel, torch.full_like(mel, math.log(1e-3)))
 
 
-def test_each_plane_is_normalised_over_its_own_utterance_and_channel():
+def test_planes_are_scaled_per_utterance_and_channel():
     frontend = LogMel()
     both = torch.cat([wave(1.2, seed=1), 0.01 * wave(1.2, seed=2)])
     planes = frontend.planes(frontend.spectrogram(both, RATE))
@@ -112,7 +112,7 @@ def test_each_plane_is_normalised_over_its_own_utterance_and_channel():
     torch.testing.assert_close(planes.std(dim=(2, 3), correction=0), torch.ones(2, 3), atol=1e-4, rtol=0)
 
 
-def test_a_silent_channel_becomes_zero_rather_than_noise():
+def test_a_silent_channel_becomes_zero_not_noise():
     planes = LogMel().segments(torch.zeros(1, RATE), RATE).planes
     assert not planes.any()
 
@@ -131,7 +131,7 @@ def test_channels_together_are_bit_for_bit_those_alone(seed, samples, channels, 
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_chunks_of_channels_are_bit_for_bit_those_alone(small_chunks, rate):
+def test_channels_together_equal_each_alone_exactly(small_chunks, rate):
     signal = 0.1 * torch.randn(3, 2 * rate + 1, generator=torch.Generator().manual_seed(rate))
     for frontend in (LogMel(), Waveform()):
         together = frontend.segments(signal, rate).planes
@@ -193,7 +193,7 @@ def streamed(frontend, signal, rate, seed):
 @pytest.mark.parametrize(
     ("options", "rate"), [(OPTIONS[0], 8000), (OPTIONS[0], 48000), *itertools.product(OPTIONS, (16000, 44100))], ids=str
 )
-def test_a_stream_of_blocks_gives_the_segments_of_the_whole_bit_for_bit(small_chunks, options, rate):
+def test_streamed_segments_equal_the_whole_exactly(small_chunks, options, rate):
     frontend = LogMel(**options)
     for seed, seconds in enumerate((0.011, 0.4, 2.7181)):
         signal = 0.1 * torch.randn(2, int(seconds * rate) | 1, generator=torch.Generator().manual_seed(seed))
@@ -229,7 +229,7 @@ def test_chunks_change_no_more_than_the_last_digit(small_chunks, rate, normalise
     torch.testing.assert_close(frontend.segments(signal, rate).planes, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_frontend_that_cannot_stream_is_given_the_whole():
+def test_a_frontend_without_streaming_gets_the_whole():
     class Whole(Frontend):
         name = "whole"
 

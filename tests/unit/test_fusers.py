@@ -49,7 +49,7 @@ def test_weightings_are_all_tenths_that_sum_to_one():
     assert all(sum(round(10 * part) for part in one) == 10 for one in weightings(3))
 
 
-def test_the_two_stages_are_weighted_sums_of_scores_by_hand():
+def test_two_stages_are_weighted_sums_by_hand():
     fitted = TwoStage().fit(four("abab"), Given)
     fitted.weights = {"left": 0.4, "right": 0.6, "mid": 0.7, "side": 0.3, "lr": 0.2, "ms": 0.8}
     items = views({"left": [1.0], "right": [-2.0], "mid": [3.0], "side": [0.5]}, ["a"])
@@ -63,7 +63,7 @@ def test_the_two_stages_are_weighted_sums_of_scores_by_hand():
     assert fitted.scores(items.without_labels())[0].tolist() == pytest.approx([-final, final])
 
 
-def test_a_channel_that_is_always_wrong_gets_too_little_weight_to_decide():
+def test_an_always_wrong_channel_gets_a_low_weight():
     labels = "abababab"
     wrong = [-3.0 if label == "b" else 3.0 for label in labels]
     weights = TwoStage().fit(four(labels, right=wrong), Given).weights
@@ -71,12 +71,12 @@ def test_a_channel_that_is_always_wrong_gets_too_little_weight_to_decide():
     assert (weights["left"], weights["right"]) == (0.8, 0.2)
 
 
-def test_weights_that_decide_alike_are_chosen_nearest_to_equal():
+def test_among_the_best_weights_the_most_equal_win():
     weights = TwoStage().fit(four("abababab"), Given).weights
     assert set(weights.values()) == {0.5}
 
 
-def test_the_search_is_on_items_that_no_scoring_classifier_was_fitted_on():
+def test_search_scores_only_utterances_not_fitted_on():
     labels = list("abababababab")
     speakers = [f"s{index // 2}" for index in range(12)]
     Given.fitted = []
@@ -92,7 +92,7 @@ def test_the_search_is_on_items_that_no_scoring_classifier_was_fitted_on():
         assert heard.isdisjoint(speakers[index] for index in held_out)
 
 
-def test_every_trial_of_the_search_is_kept_and_the_chosen_one_is_the_best():
+def test_all_trials_are_kept_and_the_best_is_chosen():
     labels = "abababab"
     wrong = [-3.0 if label == "b" else 3.0 for label in labels]
     trials = TwoStage().fit(four(labels, right=wrong), Given).trials
@@ -104,7 +104,7 @@ def test_every_trial_of_the_search_is_kept_and_the_chosen_one_is_the_best():
 
 
 @pytest.mark.parametrize("speakers", [["s1", "s2", "s1", "s2"], ["", "", "", ""], ["s1", "s2", "s3", "s3"]])
-def test_weights_are_equal_and_a_note_says_so_where_no_inner_search_can_be_done(speakers):
+def test_weights_are_equal_where_no_search_is_possible(speakers):
     fitted = TwoStage().fit(four("aabb", speakers), Given)
     assert set(fitted.weights.values()) == {0.5}
     assert "set equal" in fitted.notes[0]
@@ -121,14 +121,14 @@ def nobody(**given):
     return replace(items, **{name: np.array(values) for name, values in given.items()})
 
 
-def test_without_speakers_the_note_names_the_other_groups():
+def test_without_speakers_the_note_names_other_groups():
     (note,) = TwoStage().fit(nobody(), Given).notes
     assert "some training items name no speaker" in note
     assert "inner_by=session or random" in note
 
 
 @pytest.mark.parametrize(("by", "how"), [("random", "at random"), ("session", "by session")])
-def test_without_speakers_other_inner_groups_are_searched(by, how):
+def test_without_speakers_other_groups_are_searched(by, how):
     items = nobody(sessions=[f"day {index // 3}" for index in range(12)])
     fitted = TwoStage(inner_by=by).fit(items, Given)
     assert (fitted.weights["left"], fitted.weights["right"]) == (0.8, 0.2)
@@ -186,7 +186,7 @@ class Searching:
 
 
 @pytest.mark.parametrize("fuser", [TwoStage, Mean, Feature])
-def test_classifiers_that_search_get_the_same_inner_groups(fuser):
+def test_searching_classifiers_get_same_inner_groups(fuser):
     items = nobody(sessions=[f"day {index // 3}" for index in range(12)])
     Searching.groups = []
     fuser(inner_by="session").fit(items, Searching)
@@ -207,7 +207,7 @@ def test_the_oracle_is_silent_unless_asked_for():
     assert TwoStage().oracle(scores, TRANSFORMS, items.labels, CLASSES) is None
 
 
-def test_the_oracle_finds_the_best_weights_on_the_evaluated_items():
+def test_the_oracle_finds_the_best_test_weights():
     labels = "abab"
     wrong = [-3.0 if label == "b" else 3.0 for label in labels]
     items = four(labels, right=wrong, side=wrong)
@@ -234,7 +234,7 @@ def test_the_mean_weighs_channels_and_transforms_alike():
     assert fitted.scores(items.without_labels())[0].tolist() == pytest.approx([-2.0, 2.0])
 
 
-def test_feature_fusion_is_one_classifier_on_the_vectors_one_after_another():
+def test_feature_fusion_fits_on_concatenated_features():
     Given.fitted = []
     items = views(
         {"left": [[1, 2]] * 4, "right": [[3, 4]] * 4, "mid": [[5, 6]] * 4, "side": [[7, 8]] * 4}, list("abab")

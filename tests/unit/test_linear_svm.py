@@ -34,7 +34,7 @@ def data(items=60, size=40, classes=3, seed=0):
 
 
 @pytest.mark.parametrize("cost", [0.01, 1.0, 100.0])
-def test_scores_equal_one_svc_a_class_on_standardised_features(cost):
+def test_scores_equal_one_svc_per_class_on_scaled_data(cost):
     X, y, _ = data()
     train, test = slice(0, 45), slice(45, None)
     scaler = StandardScaler().fit(X[train])
@@ -91,13 +91,13 @@ def test_balanced_machines_equal_balanced_svcs(cost):
     assert np.abs(LinearSVM(cost).fit(X[:70], y[:70]).decision_function(X[70:]) - expected).max() > 1e-3
 
 
-def test_half_as_precise_features_change_scores_by_rounding_only():
+def test_single_precision_changes_scores_by_rounding():
     X, y, _ = data()
     double, single = LinearSVM().fit(X, y), LinearSVM().fit(X.astype(np.float32), y)
     np.testing.assert_allclose(single.decision_function(X.astype(np.float32)), double.decision_function(X), atol=2e-3)
 
 
-def test_a_feature_that_is_constant_in_training_has_no_say():
+def test_a_feature_constant_in_training_has_no_weight():
     X, y, _ = data()
     X = np.column_stack([X, np.full(len(X), 7.3)]).astype(np.float32)
     machine = LinearSVM().fit(X, y)
@@ -129,7 +129,7 @@ def test_an_item_far_outside_of_training_is_limited():
     assert np.abs(unscaled.decision_function(far) - unscaled.decision_function(near)).max() > 1
 
 
-def test_scaling_leaves_scores_alone_whatever_the_units_of_a_feature():
+def test_scores_do_not_depend_on_feature_units():
     X, y, _ = data()
     other = X * np.linspace(1, 1000, X.shape[1]) + 5
     np.testing.assert_allclose(
@@ -137,7 +137,7 @@ def test_scaling_leaves_scores_alone_whatever_the_units_of_a_feature():
     )
 
 
-def test_two_classes_have_one_score_as_scikit_learn_does():
+def test_two_classes_have_one_score_as_in_scikit_learn():
     X, y, _ = data(classes=2)
     machine = LinearSVM().fit(X, y)
     assert machine.decision_function(X).shape == (len(X),)
@@ -146,7 +146,7 @@ def test_two_classes_have_one_score_as_scikit_learn_does():
     assert machine.predict(X).tolist() == [("c0", "c1")[column] for column in scores.argmax(axis=1)]
 
 
-def test_the_search_equals_a_loop_over_leave_one_speaker_out():
+def test_search_equals_a_leave_one_speaker_out_loop():
     X, y, _ = data(items=60, seed=5)
     speakers = np.array([f"s{index // 15}" for index in range(60)])
     right = {
@@ -209,7 +209,7 @@ def test_without_speakers_random_groups_are_searched(speakers, told):
     assert LinearSVM("search").fit(X, y, data()[2]).notes_ == ()
 
 
-def test_a_search_whose_groups_leave_one_class_is_refused():
+def test_search_groups_leaving_one_class_are_refused():
     y = np.array(["a"] * 10 + ["b"] * 10)
     with pytest.raises(BserkitError, match=r"LinearSVM could not learn.*can compare nothing.*c=1"):
         fit_classifier(LinearSvm(c="search").make, np.arange(20.0)[:, None], y, np.repeat(["s1", "s2"], 10))
@@ -248,7 +248,7 @@ def test_a_search_without_speakers_is_refused():
         LinearSVM(c="search").fit(X, y)
 
 
-def test_the_component_hands_its_training_speakers_to_a_search():
+def test_search_gets_the_training_speakers():
     X, y, speakers = data()
     assert fit_classifier(LinearSvm(c="search").make, X, y, speakers).c_ in SEARCHED_COSTS
 
@@ -260,7 +260,7 @@ def test_it_clones_as_scikit_learn_expects():
 
 @pytest.mark.parametrize("cost", [1.0, "search"])
 @pytest.mark.parametrize(("scale", "decision"), [("standard", "ovr"), ("none", "ovr"), ("standard", "ovo")])
-def test_joined_blocks_are_learned_as_their_columns_one_after_another(cost, scale, decision):
+def test_joined_blocks_equal_training_on_their_columns(cost, scale, decision):
     X, y, speakers = data(size=60)
     X = X / (30 if scale == "none" else 1)
     blocks = {"left": X[:, :10], "right": X[:, 10:15], "side": X[:, 15:]}
@@ -275,7 +275,7 @@ def test_joined_blocks_are_learned_as_their_columns_one_after_another(cost, scal
         np.testing.assert_allclose(together.decision_function(columns), alone.decision_function(columns), atol=1e-9)
 
 
-def test_any_other_classifier_is_fitted_on_joined_columns():
+def test_other_classifiers_are_fit_on_joined_columns():
     X, y, speakers = data()
     blocks = {"left": X[:, :10], "right": X[:, 10:]}
     (fitted,) = fit_joined(lambda: SVC(kernel="linear"), blocks, [("right", "left")] * 2, y, speakers).values()

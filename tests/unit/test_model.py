@@ -129,7 +129,7 @@ def test_other_views_come_back_bit_for_bit_too(tmp_path, classifier, changed):
     assert_equal_bits(scored(loaded, held_out(views)), scored(model, held_out(views)))
 
 
-def test_cross_validation_gives_the_model_that_it_scored(tmp_path):
+def test_cross_validation_returns_the_models_it_scored(tmp_path):
     views = corpus()
     group_of = speaker_groups(views.speakers, 5)
     folds = [Fold(f"g{g}", np.flatnonzero(group_of != g), np.flatnonzero(group_of == g)) for g in range(5)]
@@ -153,7 +153,7 @@ def test_cross_validation_holds_no_model_for_itself():
     assert [one() for one in kept] == [None]
 
 
-def test_the_order_of_channels_and_classes_is_the_models():
+def test_the_model_fixes_channel_and_class_order():
     views = corpus()
     model = fit_model(training(views), Feature(), LinearSvm())
     backwards = {channel: views.features[channel] for channel in reversed(TRANSFORMS)}
@@ -364,7 +364,7 @@ def test_what_cannot_be_kept_is_refused(value):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_arrays_keep_their_type_and_their_order_in_memory(order):
+def test_arrays_keep_their_type_and_memory_order(order):
     given = {
         "array": np.asarray(np.arange(6.0).reshape(2, 3), dtype=">f4", order=order),
         "text": np.array(["ä", "bc"]),
@@ -413,7 +413,7 @@ def test_words_of_something_else_are_refused(saved, content, told):
         load_model(saved, make())
 
 
-def test_a_folder_that_holds_no_model_says_what_it_holds(saved, tmp_path):
+def test_a_folder_without_a_model_says_what_it_holds(saved, tmp_path):
     with pytest.raises(BserkitError, match=r"Expected model\.json and model\.safetensors; found model\."):
         load_model(tmp_path, make())
     (saved / "model.safetensors").unlink()

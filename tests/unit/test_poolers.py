@@ -36,7 +36,7 @@ def test_deltas_are_the_regression_over_five_segments():
     np.testing.assert_allclose(regression_deltas(RISE)[:, 0], RISE_DELTAS)
 
 
-def test_block_max_is_the_largest_magnitude_of_each_block_of_x_then_of_its_regression():
+def test_block_max_holds_blocks_of_x_then_of_deltas():
     expected = [2.0, 5.0, max(map(abs, RISE_DELTAS[:2])), max(map(abs, RISE_DELTAS[2:]))]
     np.testing.assert_allclose(BlockMax().pool(RISE), expected)
 
@@ -46,22 +46,22 @@ def test_block_max_without_magnitude_keeps_the_sign():
     np.testing.assert_allclose(pooled, [-3.0, -1.0])
 
 
-def test_block_average_is_the_mean_magnitude_of_each_block():
+def test_block_average_is_each_blocks_mean_magnitude():
     expected = [1.5, 4.0, np.mean(np.abs(RISE_DELTAS[:2])), np.mean(np.abs(RISE_DELTAS[2:]))]
     np.testing.assert_allclose(BlockAverage().pool(RISE), expected)
 
 
-def test_a_pyramid_holds_all_levels_up_to_the_number_of_blocks():
+def test_a_pyramid_holds_all_levels_up_to_blocks():
     pooled = BlockMax(pyramid=True, deltas=False).pool(RISE)
     np.testing.assert_allclose(pooled, [5.0, 2.0, 5.0])
 
 
-def test_global_pooling_takes_no_regression_and_no_magnitude():
+def test_global_pooling_uses_no_deltas_or_magnitude():
     np.testing.assert_allclose(GlobalMax().pool(RISE), [4.0])
     np.testing.assert_allclose(GlobalAverage().pool(RISE), [1.0])
 
 
-def test_blocks_come_before_features_and_x_before_its_regression():
+def test_vector_order_is_x_then_deltas_block_by_block():
     two = np.array([[1.0, 10.0], [2.0, 20.0]])
     np.testing.assert_allclose(BlockMax().pool(two)[:4], [1.0, 10.0, 2.0, 20.0])
 
@@ -76,12 +76,12 @@ def test_blocks_come_before_features_and_x_before_its_regression():
         (2, 3, [(0, 1), (0, 1), (1, 2)]),
     ],
 )
-def test_segments_are_cut_into_successive_blocks_none_of_them_empty(count, blocks, expected):
+def test_blocks_are_in_order_and_never_empty(count, blocks, expected):
     assert block_bounds(count, blocks) == expected
 
 
 @given(st.integers(1, 50), st.integers(1, 50))
-def test_blocks_cover_every_segment_once_where_there_are_enough(count, blocks):
+def test_blocks_cover_every_segment_once_if_enough(count, blocks):
     bounds = block_bounds(count, blocks)
     assert all(start < end for start, end in bounds)
     if count >= blocks:
@@ -91,7 +91,7 @@ def test_blocks_cover_every_segment_once_where_there_are_enough(count, blocks):
 
 
 @given(segments)
-def test_one_block_without_deltas_is_the_global_pooling(x):
+def test_one_block_without_deltas_is_global_pooling(x):
     np.testing.assert_array_equal(BlockMax(blocks=1, deltas=False).pool(x), GlobalMax(magnitude=True).pool(x))
     np.testing.assert_array_equal(BlockAverage(blocks=1, deltas=False).pool(x), GlobalAverage(magnitude=True).pool(x))
 
@@ -109,14 +109,14 @@ def test_a_standing_feature_has_no_slope(x):
 
 
 @given(segments, st.integers(1, 6), st.booleans())
-def test_the_vector_has_the_same_length_whatever_the_number_of_segments(x, blocks, pyramid):
+def test_vector_length_ignores_the_number_of_segments(x, blocks, pyramid):
     levels = blocks * (blocks + 1) // 2 if pyramid else blocks
     assert BlockMax(blocks=blocks, pyramid=pyramid).pool(x).shape == (2 * levels * x.shape[1],)
 
 
 @pytest.mark.parametrize("pooler", [BlockMax(pyramid=True), BlockAverage(blocks=3)], ids=lambda one: one.name)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_pooling_some_features_at_a_time_changes_no_bit(pooler, dtype, monkeypatch):
+def test_pooling_features_in_parts_changes_no_bit(pooler, dtype, monkeypatch):
     long = np.random.default_rng(0).normal(size=(301, 97)).astype(dtype)
     whole = pooler.pool(long)
     for held in (1, 301, 3010, 20000):

@@ -39,7 +39,7 @@ def test_pls_equals_scikit_learn_on_one_column_a_class(size, components):
 
 
 @pytest.mark.parametrize("components", [5, 0.8])
-def test_pca_svm_equals_scikit_learns_components_of_standardised_features_and_the_linear_svm(components):
+def test_pca_svm_equals_scikit_learn_pca_and_svm(components):
     X, y, _ = data()
     train, test = slice(0, 45), slice(45, None)
     scaler = StandardScaler().fit(X[train])
@@ -52,7 +52,7 @@ def test_pca_svm_equals_scikit_learns_components_of_standardised_features_and_th
     np.testing.assert_allclose(machine.decision_function(X[test]), expected, atol=1e-6)
 
 
-def test_pca_svm_with_every_component_is_the_linear_svm():
+def test_pca_svm_with_all_components_is_the_linear_svm():
     X, y, _ = data()
     every = PcaSVM(1000).fit(X[:45], y[:45])
     assert every.components_ == 44
@@ -62,7 +62,7 @@ def test_pca_svm_with_every_component_is_the_linear_svm():
 
 
 @pytest.mark.parametrize("shape", [(7, 30), (30, 7)])
-def test_principal_directions_are_those_of_the_singular_value_decomposition(shape):
+def test_principal_directions_equal_those_of_the_svd(shape):
     centred = np.random.default_rng(0).normal(size=shape)
     centred -= centred.mean(axis=0)
     directions, lengths = principal_directions(centred)
@@ -72,7 +72,7 @@ def test_principal_directions_are_those_of_the_singular_value_decomposition(shap
 
 
 @pytest.mark.parametrize("machine", [PLS(500), PcaSVM(500)], ids=["pls", "pca-svm"])
-def test_more_components_than_the_items_span_means_all_that_they_span(machine):
+def test_too_many_components_mean_all_that_there_are(machine):
     X, y, _ = data(items=12, size=40)
     fitted = machine.fit(X, y)
     assert fitted.components_ == 11
@@ -96,7 +96,7 @@ def test_what_is_scored_moves_nothing_that_was_fitted(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=["pls", "pca-svm"])
-def test_a_class_that_is_missing_from_training_is_never_decided_for(machine):
+def test_a_class_absent_in_training_is_not_predicted(machine):
     X, y, _ = data()
     rows = y != "c1"
     scores = class_scores(clone(machine).fit(X[rows], y[rows]), X, ("c0", "c1", "c2"))
@@ -105,7 +105,7 @@ def test_a_class_that_is_missing_from_training_is_never_decided_for(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=["pls", "pca-svm"])
-def test_two_classes_have_one_score_as_scikit_learn_does(machine):
+def test_two_classes_have_one_score_as_in_scikit_learn(machine):
     X, y, _ = data(classes=2)
     fitted = clone(machine).fit(X, y)
     assert fitted.decision_function(X).shape == (len(X),)
@@ -129,7 +129,7 @@ def test_the_order_and_units_of_features_have_no_say(machine):
     np.testing.assert_allclose(clone(machine).fit(other, y).decision_function(other), before, atol=1e-4)
 
 
-def test_a_feature_that_is_constant_in_training_has_no_say_in_pls():
+def test_pls_ignores_a_feature_constant_in_training():
     X, y, _ = data()
     wider = np.column_stack([X, np.full(len(X), 7.3)])
     narrow = PLS().fit(X, y).decision_function(X)
@@ -146,7 +146,7 @@ def test_what_is_far_outside_of_training_is_limited(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=["pls", "pca-svm"])
-def test_features_that_do_not_vary_at_all_give_scores_all_the_same(machine):
+def test_constant_features_give_equal_finite_scores(machine):
     _, y, _ = data()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -155,7 +155,7 @@ def test_features_that_do_not_vary_at_all_give_scores_all_the_same(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=["pls", "pca-svm"])
-def test_numbers_are_the_same_twice_and_nearly_so_in_single_precision(machine):
+def test_scores_repeat_and_nearly_in_single_precision(machine):
     X, y, _ = data()
     one, two = clone(machine).fit(X, y).decision_function(X), clone(machine).fit(X, y).decision_function(X)
     np.testing.assert_array_equal(one, two)
@@ -163,7 +163,7 @@ def test_numbers_are_the_same_twice_and_nearly_so_in_single_precision(machine):
     np.testing.assert_allclose(single, one, atol=2e-3)
 
 
-def test_the_component_hands_its_training_speakers_to_a_search():
+def test_search_gets_the_training_speakers():
     X, y, speakers = data()
     assert fit_classifier(PcaSvm(c="search").make, X, y, speakers).svm_.c_ in SEARCHED_COSTS
 
@@ -171,6 +171,6 @@ def test_the_component_hands_its_training_speakers_to_a_search():
 @pytest.mark.parametrize(
     ("component", "value"), [(PartialLeastSquares, "0"), (PcaSvm, "0"), (PcaSvm, "2.5"), (PcaSvm, "-1")]
 )
-def test_numbers_of_components_that_mean_nothing_are_refused(component, value):
+def test_meaningless_component_counts_are_refused(component, value):
     with pytest.raises(UsageError, match=f"components={value}"):
         build(component, Spec(component.name, {"components": value}))
