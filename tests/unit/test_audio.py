@@ -26,7 +26,7 @@ def recording(folder, samples, name="a.wav", subtype="FLOAT", rate=RATE, **stret
     return Utterance(path, "joy", "s1", **stretch)
 
 
-def test_a_stereo_recording_is_read_as_left_above_right(tmp_path):
+def test_stereo_is_read_as_left_above_right(tmp_path):
     samples = noise()
     stereo, rate = read_stereo(recording(tmp_path, samples))
     assert rate == RATE
@@ -46,7 +46,7 @@ def test_a_good_stereo_recording_has_no_problem(tmp_path):
     assert facts.stereo
 
 
-def test_a_mono_recording_becomes_two_equal_rows_and_is_not_stereo(tmp_path):
+def test_mono_becomes_two_equal_rows_and_is_not_stereo(tmp_path):
     samples = noise(channels=1)
     utterance = recording(tmp_path, samples)
     facts = inspect_audio(utterance)
@@ -156,7 +156,7 @@ def test_each_choice_of_microphones_has_its_own_digest(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [0, 1, 399])
-def test_a_recording_shorter_than_one_window_is_a_problem(tmp_path, frames):
+def test_a_recording_below_one_window_is_a_problem(tmp_path, frames):
     facts = inspect_audio(recording(tmp_path, noise(frames)))
     assert facts.problem == f"it has {frames} samples, less than 25 ms"
     assert not inspect_audio(recording(tmp_path, noise(400))).problem
@@ -198,7 +198,7 @@ def test_a_recording_that_was_cut_off_is_a_problem(tmp_path, name, subtype, kept
     assert inspect_audio(utterance).problem
 
 
-def test_a_wav_of_unstated_length_as_pipes_write_it_is_no_problem(tmp_path):
+def test_a_wav_of_unstated_length_is_no_problem(tmp_path):
     samples = noise()
     body = samples.astype("<f4").tobytes()
     header = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 2**32 - 1, b"WAVE", b"fmt ", 16, 3, 2, RATE, RATE * 8, 8, 32)
@@ -242,7 +242,7 @@ def test_only_the_stretch_is_looked_at(tmp_path):
     assert inspect_audio(recording(tmp_path, samples, start=0.05)).problem == "it holds values that are not numbers"
 
 
-def test_a_stretch_that_ends_a_little_after_the_file_ends_with_the_file(tmp_path):
+def test_a_stretch_just_past_the_end_is_cut_to_it(tmp_path):
     utterance = recording(tmp_path, noise(1600), start=0.05, end=0.15)
     assert inspect_audio(utterance).seconds == 0.05
     assert read_stereo(utterance)[0].shape == (2, 800)
@@ -256,19 +256,19 @@ def test_a_stretch_that_ends_a_little_after_the_file_ends_with_the_file(tmp_path
         ({"end": 0.3}, "it ends at 0.3 s but the file does at 0.1 s"),
     ],
 )
-def test_a_stretch_beyond_the_file_is_a_problem_named_with_the_file(tmp_path, stretch, reason):
+def test_a_stretch_beyond_the_file_is_a_named_problem(tmp_path, stretch, reason):
     utterance = recording(tmp_path, noise(1600), **stretch)
     assert inspect_audio(utterance).problem == reason
     with pytest.raises(BadAudioError, match=rf"a\.wav: {reason}"):
         read_stereo(utterance)
 
 
-def test_a_stretch_shorter_than_one_window_is_a_problem(tmp_path):
+def test_a_stretch_below_one_window_is_a_problem(tmp_path):
     utterance = recording(tmp_path, noise(1600), start=0.05, end=0.06)
     assert inspect_audio(utterance).problem == "it has 160 samples, less than 25 ms"
 
 
-def test_a_stretch_that_ends_before_it_starts_holds_nothing(tmp_path):
+def test_a_stretch_ending_before_its_start_is_empty(tmp_path):
     utterance = recording(tmp_path, noise(1600), start=0.05, end=0.02)
     assert inspect_audio(utterance).problem
     with pytest.raises(BadAudioError):
@@ -276,7 +276,7 @@ def test_a_stretch_that_ends_before_it_starts_holds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("subtype", "clipped"), [("FLOAT", 6), ("PCM_16", 6), ("PCM_24", 6)])
-def test_the_clipped_share_is_that_of_samples_at_full_scale(tmp_path, subtype, clipped):
+def test_clipped_share_counts_samples_at_full_scale(tmp_path, subtype, clipped):
     samples = noise(1600)
     samples[10:13, 0] = 1.0
     samples[20:23, 1] = -1.0
@@ -287,7 +287,7 @@ def test_the_clipped_share_is_that_of_samples_at_full_scale(tmp_path, subtype, c
 @given(
     block=st.integers(1, 900), frames=st.integers(0, 900), fault=st.integers(0, 899), value=st.sampled_from([0, np.nan])
 )
-def test_facts_do_not_depend_on_how_much_is_read_at_a_time(tmp_path_factory, block, frames, fault, value):
+def test_facts_do_not_depend_on_block_size(tmp_path_factory, block, frames, fault, value):
     samples = np.repeat(noise(frames, channels=1), 2, axis=1)
     samples[fault : fault + 1, 1] = value
     utterance = recording(tmp_path_factory.mktemp("audio"), samples)
@@ -297,7 +297,7 @@ def test_facts_do_not_depend_on_how_much_is_read_at_a_time(tmp_path_factory, blo
         assert inspect_audio(utterance) == whole
 
 
-def test_the_digest_is_that_of_the_bytes_whatever_the_file_is_called(tmp_path):
+def test_digests_depend_on_bytes_not_on_file_names(tmp_path):
     first, second = recording(tmp_path, noise(), "a.wav"), recording(tmp_path, noise(), "b.wav")
     assert content_digest(first) == content_digest(second)
     assert len(content_digest(first)) == 64
@@ -312,7 +312,7 @@ def test_another_byte_gives_another_digest(tmp_path):
     assert content_digest(utterance) != before
 
 
-def test_every_stretch_has_a_digest_of_its_own_and_labels_do_not_matter(tmp_path):
+def test_digests_depend_on_the_stretch_not_on_labels(tmp_path):
     path = recording(tmp_path, noise()).path
     stretches = [(0.0, None), (0.0, 0.1), (0.1, None), (0.1, 0.2), (0.1, 0.3), (0.2, 0.3)]
     digests = {content_digest(Utterance(path, "joy", "s1", *stretch)) for stretch in stretches}

@@ -66,7 +66,7 @@ def test_a_clean_corpus_has_no_findings(tmp_path):
     assert findings(tmp_path, clean()) == []
 
 
-def test_one_recording_under_two_speakers_is_found_whatever_the_file(tmp_path):
+def test_one_recording_under_two_speakers_is_found(tmp_path):
     recordings = clean()
     recordings.append(("s3", "calm", recordings[0][2]))
     assert findings(tmp_path, recordings)[0].startswith(
@@ -74,7 +74,7 @@ def test_one_recording_under_two_speakers_is_found_whatever_the_file(tmp_path):
     )
 
 
-def test_a_shared_stretch_under_two_speakers_is_found_though_cut_louder_and_noisier(tmp_path):
+def test_altered_near_duplicates_of_speakers_are_found(tmp_path):
     recordings = clean()
     shared = 0.6 * voice(0)[3000:] + 0.003 * np.random.default_rng(1).normal(size=len(voice(0)) - 3000)
     recordings.append(("s3", "calm", stereo(shared, 99)))
@@ -86,7 +86,7 @@ def test_a_shared_stretch_under_two_speakers_is_found_though_cut_louder_and_nois
     assert (row["first"], row["second"], row["kind"]) == ("00-s0-calm.wav", "08-s3-calm.wav", "near")
 
 
-def test_a_silent_side_that_gives_a_label_away_is_found(tmp_path):
+def test_a_silent_side_that_reveals_a_label_is_found(tmp_path):
     recordings = clean()
     recordings += [("s0", "calm", stereo(voice(50 + index), index)) for index in range(4)]
     recordings += [("s0", "glad", np.tile(voice(100 + index), (2, 1))) for index in range(5)]
@@ -96,7 +96,7 @@ def test_a_silent_side_that_gives_a_label_away_is_found(tmp_path):
     assert "a silent Side gives glad away for speaker s0 (5 of 5, of other labels 0 of 6, p = .013)" in found
 
 
-def test_two_channel_files_with_left_equal_to_right_are_found_among_mono_ones(tmp_path):
+def test_equal_channels_among_mono_files_are_found(tmp_path):
     # RAVDESS is mono but for some files of two channels, whose left equals right.
     for actor in (1, 2, 3, 4):
         (tmp_path / f"Actor_{actor:02d}").mkdir()
@@ -113,7 +113,7 @@ def test_two_channel_files_with_left_equal_to_right_are_found_among_mono_ones(tm
     assert found.metrics()["audit/without_stereo"] == 12
 
 
-def test_what_was_measured_once_is_kept_by_content_and_gives_the_same_audit(tmp_path, monkeypatch):
+def test_measurements_are_kept_and_give_the_same_audit(tmp_path, monkeypatch):
     recordings = clean()
     recordings += [("s3", "calm", recordings[0][2]), ("s2", "mad", 0.6 * recordings[1][2][:, 3000:])]
     found, store = corpus(tmp_path, recordings), FeatureStore(tmp_path / "store")
@@ -134,7 +134,7 @@ def test_what_was_measured_once_is_kept_by_content_and_gives_the_same_audit(tmp_
         audited(found, FeatureStore(tmp_path / "other"))
 
 
-def test_its_summary_is_one_line_and_its_page_holds_every_finding_table_and_pair(tmp_path):
+def test_summary_is_one_line_and_page_holds_everything(tmp_path):
     recordings = clean()
     recordings += [("s3", "calm", recordings[0][2]), ("s2", "mad", np.zeros((2, 9)))]
     found = audited(corpus(tmp_path, recordings))
@@ -171,7 +171,7 @@ def test_clipped_and_unusable_recordings_are_counted(tmp_path):
     assert "1 recording cannot be used" in found
 
 
-def test_rows_by_speaker_hold_level_side_balance_and_delay(tmp_path):
+def test_speaker_rows_hold_level_balance_and_delay(tmp_path):
     sound = voice(1)
     samples = np.stack([sound, 0.5 * np.roll(sound, 8)])
     (row,) = summary_rows(audited(corpus(tmp_path, [("s0", "calm", samples)])), "speaker")

@@ -27,13 +27,13 @@ def features(backbone):
 
 
 @pytest.mark.parametrize("size", [224, 227, 299])
-def test_resizing_by_two_products_is_bilinear_interpolation(size):
+def test_resizing_by_two_products_is_bilinear(size):
     rows = networks.interpolation(64, size, PLANES)
     expected = functional.interpolate(PLANES, size=(size, size), mode="bilinear", align_corners=False)
     torch.testing.assert_close(rows @ PLANES @ rows.T, expected, atol=1e-5, rtol=0)
 
 
-def test_stretched_planes_span_black_to_white_each_on_its_own():
+def test_stretched_planes_each_span_black_to_white():
     grey = networks.stretched(PLANES * torch.tensor([1.0, 50.0, 0.02]).view(3, 1, 1))
     assert grey.amin((-2, -1)).eq(0).all()
     torch.testing.assert_close(grey.amax((-2, -1)), torch.ones(2, 3))
@@ -43,7 +43,7 @@ def test_a_plane_without_contrast_is_black():
     assert not networks.stretched(torch.full((1, 3, 4, 4), -7.0)).any()
 
 
-def test_pictures_reach_the_network_as_torchvision_prepares_photographs():
+def test_pictures_are_normalised_as_in_torchvision():
     reader = networks.PlaneReader(227, "stretch", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     photo = torch.rand(1, 3, 227, 227)
     photo[..., 0, 0], photo[..., 0, 1] = 0.0, 1.0
@@ -51,7 +51,7 @@ def test_pictures_reach_the_network_as_torchvision_prepares_photographs():
     torch.testing.assert_close(reader(photo), prepared, atol=1e-4, rtol=0)
 
 
-def test_clipped_pictures_are_grey_at_zero_and_white_at_three_deviations():
+def test_clipped_planes_map_minus_3_to_3_sd_to_greys():
     reader = networks.PlaneReader(64, "clip", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     levels = reader(torch.tensor([-9.0, -3.0, 0.0, 3.0, 9.0]).view(5, 1, 1, 1).expand(5, 3, 64, 64))
     torch.testing.assert_close(levels[:, 0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
@@ -67,7 +67,7 @@ def test_alexnet_is_cut_where_layer_and_relu_say(alexnet_file):
     assert not torch.equal(fc6, after)
 
 
-def test_alexnet_features_are_those_of_torchvision_at_227_pixels(alexnet_file):
+def test_alexnet_features_equal_torchvision_at_227_px(alexnet_file):
     backbone = AlexNet(weights=str(alexnet_file))
     whole = networks.trained("alexnet", alexnet_file, "alexnet").eval()
     with torch.inference_mode():
@@ -91,7 +91,7 @@ def test_alexnet_features_are_those_of_torchvision_at_227_pixels(alexnet_file):
         ("vgg11", 4096),
     ],
 )
-def test_any_classification_network_gives_the_input_of_its_last_layer(architecture, size):
+def test_feature_is_the_input_of_the_last_layer(architecture, size):
     assert Torchvision(arch=architecture, weights="random").feature_size() == size
 
 
@@ -114,7 +114,7 @@ def test_the_feature_size_is_what_comes_out(architecture):
     assert features(backbone).shape == (2, backbone.feature_size())
 
 
-def test_an_untrained_network_depends_on_its_seed_alone():
+def test_an_untrained_network_depends_on_its_seed_only():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     one = features(Torchvision(arch="squeezenet1_1", weights="random", seed=3))
@@ -132,7 +132,7 @@ def test_the_network_is_differentiable():
     assert planes.grad.abs().sum() > 0
 
 
-def test_weights_are_named_by_their_content_and_not_by_their_place(tmp_path, alexnet_file):
+def test_weights_are_identified_by_content_not_by_path(tmp_path, alexnet_file):
     copy = tmp_path / "elsewhere.pth"
     copy.write_bytes(alexnet_file.read_bytes())
     one, other = AlexNet(weights=str(alexnet_file)), AlexNet(weights=str(copy))
@@ -146,12 +146,12 @@ def test_safetensors_are_read_too(tmp_path, alexnet_file):
     assert torch.equal(features(AlexNet(weights=str(path))), features(AlexNet(weights=str(alexnet_file))))
 
 
-def test_weights_of_another_architecture_are_refused_with_what_does_not_fit(alexnet_file):
+def test_weights_of_another_architecture_are_refused(alexnet_file):
     with pytest.raises(BserkitError, match=r"does not fit squeezenet1_1.*lacks"):
         Torchvision(arch="squeezenet1_1", weights=str(alexnet_file)).load("cpu")
 
 
-def test_weights_for_other_classes_are_refused_with_their_shapes(tmp_path):
+def test_weights_for_other_classes_are_refused(tmp_path):
     path = tmp_path / "ten.pth"
     torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), path)
     with pytest.raises(BserkitError, match=r"\(10, 512, 1, 1\) instead of \(1000, 512, 1, 1\)"):
@@ -170,12 +170,12 @@ def test_a_missing_weights_file_is_wrong_usage(tmp_path):
         AlexNet(weights=str(tmp_path / "nowhere.pth")).weights_digest()
 
 
-def test_an_unknown_network_is_answered_with_the_nearest():
+def test_unknown_network_error_suggests_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'resnet18'"):
         Torchvision(arch="resnet-18", weights="random").feature_size()
 
 
-def test_weights_that_cannot_be_downloaded_name_the_file_its_place_and_the_other_ways(tmp_path, monkeypatch):
+def test_a_failed_download_names_the_other_ways(tmp_path, monkeypatch):
     def refuse(*_args, **_options):
         raise OSError("no network")
 
@@ -189,7 +189,7 @@ def test_weights_that_cannot_be_downloaded_name_the_file_its_place_and_the_other
     assert "\n" not in message
 
 
-def test_published_weights_are_taken_from_torchvisions_own_cache(tmp_path, monkeypatch, alexnet_file):
+def test_published_weights_come_from_torchvision_cache(tmp_path, monkeypatch, alexnet_file):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     place = tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth"
     place.parent.mkdir()
@@ -199,7 +199,7 @@ def test_published_weights_are_taken_from_torchvisions_own_cache(tmp_path, monke
     assert torch.equal(features(backbone), features(AlexNet(weights=str(alexnet_file))))
 
 
-def test_features_of_equal_planes_are_equal_wherever_they_stand_in_a_batch():
+def test_features_do_not_depend_on_place_in_the_batch():
     network = Torchvision(arch="squeezenet1_1", weights="random").load("cpu")
     with torch.inference_mode():
         made = network(PLANES[[0, 1, 0, 1]]).numpy()

@@ -25,7 +25,7 @@ def tones(left_hz, right_hz, seconds=1.0):
 
 
 @pytest.mark.parametrize("ending", [".mkv", ".avi", ".mov", ".MKV"])
-def test_the_sound_of_a_video_is_that_of_the_same_wav_sample_by_sample(tmp_path, film, ending):
+def test_sound_of_a_video_equals_the_same_wav(tmp_path, film, ending):
     samples = noise()
     soundfile.write(tmp_path / "a.wav", samples, RATE)
     from_wav, _ = read_stereo(Utterance(tmp_path / "a.wav", "joy", ""))
@@ -36,7 +36,7 @@ def test_the_sound_of_a_video_is_that_of_the_same_wav_sample_by_sample(tmp_path,
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "aac"), ("a.avi", "mp3"), ("a.m4a", "aac")])
-def test_coded_sound_keeps_left_and_right_apart_and_in_place(tmp_path, film, name, codec):
+def test_coded_sound_keeps_left_and_right_in_place(tmp_path, film, name, codec):
     samples = tones(500, 1200)
     samples[: RATE // 2] = 0
     path = film(tmp_path / name, samples, codec, pictures=not name.endswith(".m4a"))
@@ -62,7 +62,7 @@ def test_what_an_aac_encoder_puts_in_front_is_not_read(tmp_path, film):
     assert lags[int(np.argmax(likeness))] == 0
 
 
-def test_mono_sound_of_a_video_becomes_two_equal_rows_and_is_not_stereo(tmp_path, film):
+def test_mono_video_becomes_two_equal_rows_not_stereo(tmp_path, film):
     utterance = Utterance(film(tmp_path / "a.mkv", noise(channels=1)), "joy", "")
     facts = inspect_audio(utterance)
     assert (facts.channels, facts.stereo, facts.seconds, facts.problem) == (1, False, 1.0, "")
@@ -70,7 +70,7 @@ def test_mono_sound_of_a_video_becomes_two_equal_rows_and_is_not_stereo(tmp_path
     np.testing.assert_array_equal(left, right)
 
 
-def test_the_facts_of_a_video_are_those_of_the_same_wav(tmp_path, film):
+def test_facts_of_a_video_equal_those_of_the_same_wav(tmp_path, film):
     samples = noise()
     samples[100:103] = -32768
     soundfile.write(tmp_path / "a.wav", samples, RATE)
@@ -79,7 +79,7 @@ def test_the_facts_of_a_video_are_those_of_the_same_wav(tmp_path, film):
     )
 
 
-def test_surround_sound_is_refused_like_any_other_that_is_not_stereo(tmp_path, film):
+def test_surround_sound_is_refused_as_not_stereo(tmp_path, film):
     utterance = Utterance(film(tmp_path / "a.mkv", noise(channels=6)), "joy", "")
     assert inspect_audio(utterance).problem.startswith("it has 6 channels; two are expected")
     with pytest.raises(BadAudioError, match=r"a\.mkv: it has 6 channels; two are expected"):
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_container_cannot_be_decoded(tmp_path, name, content):
         read_stereo(utterance)
 
 
-def test_a_playlist_that_calls_itself_a_film_opens_no_other_file(tmp_path, film):
+def test_a_playlist_named_as_a_video_opens_no_file(tmp_path, film):
     part = film(tmp_path / "part.mkv", noise())
     for text in (f"ffconcat version 1.0\nfile {part.name}\n", f"#EXTM3U\n#EXTINF:1,\n{part.name}\n#EXT-X-ENDLIST\n"):
         (tmp_path / "a.mkv").write_text(text)
@@ -127,7 +127,7 @@ def test_a_video_that_was_cut_off_is_a_problem(tmp_path, film, name, kept):
     assert inspect_audio(utterance).problem.startswith(("it was cut off: ", "it cannot be decoded ("))
 
 
-def test_a_video_that_goes_on_without_sound_was_not_cut_off(tmp_path, film):
+def test_a_video_longer_than_its_sound_is_not_cut_off(tmp_path, film):
     path = tmp_path / "a.mkv"
     with av.open(film(tmp_path / "long.mkv", noise(3.0))) as long, av.open(path, "w") as short:
         streams = {one.index: short.add_stream_from_template(one) for one in long.streams}
@@ -169,7 +169,7 @@ def test_a_stretch_beyond_a_video_is_a_problem(tmp_path, film, stretch, reason):
 @pytest.mark.parametrize("name", ["a.wav", "a.mkv"])
 @pytest.mark.parametrize(("start", "end"), [(0, None), (0, 9000), (700, None), (700, 9000), (15999, None), (500, 500)])
 @pytest.mark.parametrize("frames", [1, 999, 1000, 20000])
-def test_blocks_are_full_but_the_last_and_together_the_stretch(tmp_path, film, name, start, end, frames):
+def test_blocks_are_full_and_together_give_the_stretch(tmp_path, film, name, start, end, frames):
     samples = noise(1.0 if frames > 1 else 0.1)
     end = end if frames > 1 or end is None else end // 10
     path = tmp_path / name
@@ -214,7 +214,7 @@ def test_a_guessed_length_cuts_nothing_off(tmp_path, film):
     assert (facts.problem, facts.seconds) == ("", pytest.approx(7, abs=0.2))
 
 
-def test_an_mp4_called_wav_says_what_it_is_without_pyav(tmp_path, film, monkeypatch):
+def test_without_pyav_an_mp4_named_wav_is_explained(tmp_path, film, monkeypatch):
     film(tmp_path / "a.m4a", noise(), "aac", pictures=False).rename(tmp_path / "a.wav")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(
@@ -231,7 +231,7 @@ def test_what_nothing_reads_keeps_its_reason(tmp_path, monkeypatch):
     assert inspect_audio(utterance).problem.endswith("; pip install 'bserkit[video]' reads more kinds of files")
 
 
-def test_every_stretch_of_a_video_has_a_digest_of_its_own(tmp_path, film):
+def test_each_stretch_of_a_video_has_its_own_digest(tmp_path, film):
     path = film(tmp_path / "a.mkv", noise())
     assert len({content_digest(Utterance(path, "joy", "", *one)) for one in ((0.0, None), (0.0, 0.5), (0.5, 1.0))}) == 3
 

@@ -53,7 +53,7 @@ def test_the_oracle_changes_no_honest_number():
     assert oracle.oracle_measures().accuracy >= oracle.measures().accuracy
 
 
-def test_each_stage_of_the_oracle_is_measured_at_the_weights_that_it_found():
+def test_oracle_stages_are_measured_at_their_weights():
     views = corpus()
     result = run(views, TwoStage(tune="oracle"))
     weights = result.oracle.weights
@@ -78,7 +78,7 @@ def test_the_order_of_items_changes_no_decision(fuser):
     np.testing.assert_array_equal(permuted.decisions()[back], straight.decisions())
 
 
-def test_every_item_is_evaluated_once_by_the_fold_that_left_its_speaker_out():
+def test_every_utterance_is_tested_once_in_its_fold():
     views = corpus()
     result = run(views, Mean())
     assert result.items.tolist() == list(range(60))
@@ -117,7 +117,7 @@ def test_choices_that_are_no_numbers_are_no_metrics():
     assert chosen == {f"fold/chosen/C/{channel}": 1.0 for channel in TRANSFORMS}
 
 
-def test_chosen_costs_stand_in_the_console_if_there_are_any():
+def test_chosen_costs_are_printed_if_there_are_any():
     def shown(classifier):
         console = Console(width=300, record=True, file=io.StringIO())
         show_results(console, run(corpus(size=90), Mean(), classifier))
@@ -128,21 +128,21 @@ def test_chosen_costs_stand_in_the_console_if_there_are_any():
 
 
 @pytest.mark.parametrize("fuser", FUSERS)
-def test_without_speakers_each_fold_says_how_costs_were_searched(fuser):
+def test_without_speakers_the_cost_search_is_noted(fuser):
     views = corpus(size=90)
     nameless = replace(views, speakers=np.full(60, ""))
     result = evaluate(nameless, folds(views), fuser, LinearSvm(c="search"), Silent())
     assert any("random inner groups" in note and "all folds" in note for note in result.notes())
 
 
-def test_a_whole_number_of_folds_without_speakers_is_noted():
+def test_fold_counts_without_speakers_are_noted():
     views = corpus()
     nameless = replace(views, speakers=np.full(60, ""))
     result = evaluate(nameless, folds(views), Mean(), Searching(grid={"C": [1.0]}), Silent())
     assert any("folds that may part a speaker's items, since 48 of 48" in note for note in result.notes())
 
 
-def test_a_channel_whose_features_are_all_equal_is_noted():
+def test_a_channel_of_equal_features_is_noted():
     views = corpus()
     views.features["side"][:] = 3.0
     assert run(views, Mean()).notes() == [

@@ -62,7 +62,7 @@ def features(utterances, what, root):
     return count, kept
 
 
-def test_every_utterance_and_channel_has_its_segments_in_times_order(utterances, tmp_path):
+def test_every_utterance_has_its_segments_in_order(utterances, tmp_path):
     count, kept = features(utterances, extraction(), tmp_path)
     assert {channel for _, channel in kept} == {"left", "right", "mid", "side"}
     expected = {f"{index}.wav": max(1, (int(16000 * s) - 512) // 160 // 30 - 1) for index, s in enumerate(LENGTHS)}
@@ -88,7 +88,7 @@ def test_the_order_and_company_of_files_changes_no_bit(utterances, tmp_path):
             np.testing.assert_array_equal(made, backwards[key][0])
 
 
-def test_a_channel_is_the_same_whichever_others_are_asked_for(utterances, tmp_path):
+def test_a_channel_does_not_depend_on_the_others_asked(utterances, tmp_path):
     _, four = features(utterances[:2], extraction(), tmp_path / "four")
     _, two = features(utterances[:2], extraction(transforms=(MidSide(),)), tmp_path / "two")
     for key, (made, _) in two.items():
@@ -157,7 +157,7 @@ class Joint(LogMel):
 
 
 @pytest.mark.parametrize("long", [False, True], ids=["whole", "in blocks"])
-def test_no_frontend_can_let_one_channel_change_another(tmp_path, monkeypatch, long):
+def test_no_frontend_lets_a_channel_change_another(tmp_path, monkeypatch, long):
     if long:
         monkeypatch.setattr("bserkit.features.extraction._WHOLE_FRAMES", 4096)
         monkeypatch.setattr("bserkit.features.extraction._BLOCK_FRAMES", 4096)
@@ -189,14 +189,14 @@ def test_features_equal_those_of_the_obvious_loop(utterances, tmp_path):
             np.testing.assert_allclose(kept[utterance.path.name, channel][0], expected, atol=1e-4, rtol=1e-3)
 
 
-def test_what_is_kept_is_not_computed_again_and_what_is_missing_is(utterances, tmp_path):
+def test_only_missing_features_are_computed(utterances, tmp_path):
     first, _ = features(utterances, extraction(transforms=(LeftRight(),)), tmp_path)
     again, _ = features(utterances, extraction(transforms=(LeftRight(),)), tmp_path)
     more, _ = features(utterances, extraction(), tmp_path)
     assert (again, more) == (0, first)
 
 
-def test_another_parameter_weight_or_precision_is_another_feature(utterances, tmp_path):
+def test_parameter_weight_or_precision_change_the_key(utterances, tmp_path):
     recipes = [
         extraction().recipes()["left"],
         extraction(Torchvision(arch="squeezenet1_1", weights="random", seed=1)).recipes()["left"],
@@ -268,7 +268,7 @@ def test_no_network_computes_in_tf32(utterances, tmp_path, kind):
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_bf16_features_agree_with_fp32_and_take_half_the_room(utterances, tmp_path):
+def test_bf16_features_agree_with_fp32_at_half_size(utterances, tmp_path):
     _, whole = features(utterances[1:2], extraction(), tmp_path)
     _, half = features(utterances[1:2], extraction(precision="bf16"), tmp_path)
     for key, (made, _) in half.items():
@@ -279,7 +279,7 @@ def test_bf16_features_agree_with_fp32_and_take_half_the_room(utterances, tmp_pa
 
 
 @given(st.floats(2.0**-14, 60000.0))
-def test_half_precision_holds_every_bf16_value_of_ordinary_size(value):
+def test_half_precision_holds_ordinary_bf16_values(value):
     computed = torch.tensor(value).to(torch.bfloat16).float()
     assert computed.to(torch.float16).float() == computed
 
@@ -309,12 +309,12 @@ def test_values_that_are_not_numbers_are_refused(utterances, tmp_path):
         features(utterances[:1], extraction(Odd()), tmp_path)
 
 
-def test_values_too_large_for_half_precision_are_kept_whole(utterances, tmp_path):
+def test_values_beyond_half_precision_are_kept_whole(utterances, tmp_path):
     _, kept = features(utterances[:1], extraction(Odd(output="large"), precision="bf16"), tmp_path)
     assert all((made == 1e6).all() for made, _ in kept.values())
 
 
-def test_two_transforms_may_not_make_a_channel_of_one_name():
+def test_two_transforms_may_not_share_a_channel_name():
     class Other(Mono):
         name = "other"
 
@@ -370,13 +370,13 @@ class Blend(ChannelTransform):
         return stereo.mean(dim=0, keepdim=True).cumsum(dim=1)
 
 
-def test_a_transform_that_looks_around_is_given_the_whole_utterance(utterances, tmp_path, small_blocks):
+def test_non_local_transforms_get_the_whole_utterance(utterances, tmp_path, small_blocks):
     what = extraction(Heights(), (Blend(), MidSide()))
     count, kept = features(utterances[1:3], what, tmp_path)
     assert count == sum(len(made) for made, _ in kept.values()) > 0
 
 
-def test_a_frontend_is_given_no_more_than_a_block_of_a_long_utterance(utterances, tmp_path, small_blocks, monkeypatch):
+def test_a_frontend_gets_long_utterances_in_blocks(utterances, tmp_path, small_blocks, monkeypatch):
     seen = []
     original = frontends._resampled
 
@@ -392,7 +392,7 @@ def test_a_frontend_is_given_no_more_than_a_block_of_a_long_utterance(utterances
     assert sum(seen) == 4 * 2 * int(6.3 * 16000)
 
 
-def test_features_that_gather_on_disk_leave_nothing_behind_when_work_breaks_off(utterances, tmp_path, small_blocks):
+def test_a_failed_extraction_leaves_no_spilled_files(utterances, tmp_path, small_blocks):
     with pytest.raises(BserkitError, match="not numbers"):
         features(utterances[2:3], extraction(Odd()), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -407,7 +407,7 @@ def test_a_full_disk_is_told_while_features_gather(utterances, tmp_path, small_b
         features(utterances[:1], extraction(Heights()), tmp_path)
 
 
-def test_a_frontend_that_makes_nothing_of_a_long_utterance_is_told(utterances, tmp_path, small_blocks):
+def test_a_frontend_that_makes_no_segment_is_an_error(utterances, tmp_path, small_blocks):
     class Mute(LogMel):
         name = "mute"
 

@@ -94,7 +94,7 @@ def test_the_only_label_in_stereo_is_given_away():
     assert said.startswith("a Side that is not silent gives f away for speaker x (9 of 9, of other labels 0 of 63")
 
 
-def test_nothing_of_stereo_is_said_where_none_is_needed():
+def test_no_stereo_findings_where_none_is_needed():
     rows = [(who, label, MONO if label == "mad" else STEREO) for who, label, _ in balanced()]
     assert texts(rows, needs_stereo=False) == []
     assert texts(balanced(facts=MONO), needs_stereo=False) == []
@@ -181,7 +181,7 @@ def test_a_silent_channel_explains_no_delay_or_balance():
     assert "is silent" in said.text
 
 
-def test_the_most_serious_finding_comes_first_and_is_told():
+def test_the_most_serious_finding_comes_first():
     rows = [(who, label, EQUAL if (who, label) == ("s1", "mad") else facts) for who, label, facts in balanced(takes=8)]
     rows += [("s0", "sad", STEREO)] * 4
     found = audit(rows, near=[(0, 1), (0, 30)], unusable=(("x.wav", "it is silent throughout"),))
@@ -201,7 +201,7 @@ def test_the_page_lists_all_that_findings_cut_short():
     assert "| x.wav |  |  | it is silent throughout |" in markdown(found)
 
 
-def test_explained_share_is_one_minus_within_over_total_variance_by_hand():
+def test_explained_share_is_epsilon_squared_by_hand():
     # Means 1 and 5; within (0 + 4 + 4 + 0 ...): values 0, 2 and 4, 6; total variance 20 / 3, within 4 / 2.
     assert epsilon_squared([0.0, 2.0, 4.0, 6.0], ["a", "a", "b", "b"]) == pytest.approx(1 - (4 / 2) / (20 / 3))
 

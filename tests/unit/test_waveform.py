@@ -81,7 +81,7 @@ def resolved(**values):
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
-def test_the_waveform_is_one_segment_resampled_as_for_the_spectrogram(rate):
+def test_waveform_is_one_segment_resampled_like_logmel(rate):
     waveform = torch.randn(2, rate, generator=torch.Generator().manual_seed(0))
     made = Waveform().segments(waveform, rate)
     assert made.planes.shape == (2, 1, 16000)
@@ -91,7 +91,7 @@ def test_the_waveform_is_one_segment_resampled_as_for_the_spectrogram(rate):
     assert torch.equal(at_once, LogMel().spectrogram(made.planes[:, 0], 16000))
 
 
-def test_utterances_of_any_length_and_channels_go_through_one_by_one(tmp_path):
+def test_any_length_and_channel_is_computed_one_by_one(tmp_path):
     utterances = [recorded(tmp_path, sound(s, seed), f"{seed}.wav") for seed, s in enumerate(LENGTHS)]
     kept = features(
         utterances,
@@ -131,7 +131,7 @@ def test_a_concurrent_backbone_gives_features_in_order(tmp_path, monkeypatch):
     assert lengths == [16000, 6400, 36800, 11200]
 
 
-def test_a_frontend_that_does_not_make_what_it_says_is_refused(tmp_path):
+def test_a_frontend_that_breaks_its_promise_is_refused(tmp_path):
     class Cut(Frontend):
         name = "cut"
         makes = "waveform"
@@ -148,7 +148,7 @@ def test_a_frontend_that_does_not_make_what_it_says_is_refused(tmp_path):
         )
 
 
-def test_a_backbone_that_reads_waveforms_brings_its_frontend_pooler_and_precision():
+def test_waveform_backbones_bring_their_other_stages():
     found = resolved(backbone="opensmile:sample_rate=8000")
     assert (found.extraction.frontend.spec, found.pooler.spec) == ("waveform:sample_rate=8000", "global-avg")
     assert found.extraction.precision == "fp32"
@@ -173,13 +173,13 @@ def test_a_backbone_that_reads_waveforms_brings_its_frontend_pooler_and_precisio
     ],
     ids=["planes for waveform", "waveform for planes", "rate", "precision", "finetune"],
 )
-def test_what_does_not_fit_a_waveform_is_refused_with_what_does(values, message):
+def test_unfit_stages_for_waveforms_are_refused(values, message):
     with pytest.raises(UsageError, match=message):
         resolved(**values)
 
 
 @pytest.mark.parametrize("pooler", [BlockMax(), BlockAverage(), GlobalMax(), GlobalAverage()], ids=lambda one: one.name)
-def test_a_single_segment_pools_to_itself_and_a_slope_of_zero(pooler):
+def test_one_segment_pools_to_itself_and_slope_zero(pooler):
     alone = np.array([[3.0, -2.0, 0.5]], dtype=np.float32)
     made = pooler.pool(alone)
     if isinstance(pooler, GlobalAverage | GlobalMax):
@@ -189,7 +189,7 @@ def test_a_single_segment_pools_to_itself_and_a_slope_of_zero(pooler):
 
 
 @pytest.mark.parametrize(("name", "rate"), [("eGeMAPSv02", 16000), ("ComParE_2016", 16000), ("eGeMAPSv02", 48000)])
-def test_functionals_in_the_store_are_exactly_those_of_the_package(tmp_path, smile, name, rate):
+def test_stored_functionals_equal_those_of_opensmile(tmp_path, smile, name, rate):
     utterance = recorded(tmp_path, sound(1.3, rate=rate), rate=rate)
     backbone = OpenSmile(features=name)
     extraction = Extraction((Mono(), MidSide()), Waveform(), backbone, "cpu", "fp32")
@@ -212,7 +212,7 @@ def test_a_silent_side_has_its_own_values_of_silence(tmp_path, smile):
     np.testing.assert_array_equal(kept["side"][0], silence)
 
 
-def test_a_recording_too_short_for_opensmile_is_refused_by_name(tmp_path, smile):
+def test_opensmile_refuses_short_recordings_by_name(tmp_path, smile):
     extraction = Extraction((Mono(),), Waveform(), OpenSmile(), "cpu", "fp32")
     store = FeatureStore(tmp_path / "store")
     with pytest.raises(BserkitError, match=r"channel mono of .*short\.wav.* 30 ms; it needs about 60"):
@@ -221,7 +221,7 @@ def test_a_recording_too_short_for_opensmile_is_refused_by_name(tmp_path, smile)
     assert np.isfinite(kept["mono"][0]).all()
 
 
-def test_what_lies_beyond_full_scale_is_limited_rather_than_wrapped_around(tmp_path, smile):
+def test_samples_beyond_full_scale_are_limited(tmp_path, smile):
     samples = np.clip(sound(1.0, level=0.4), -1, 1)
     samples[5000:5010] = 1.2
     extraction = Extraction((Mono(),), Waveform(), OpenSmile(), "cpu", "fp32")
@@ -231,7 +231,7 @@ def test_what_lies_beyond_full_scale_is_limited_rather_than_wrapped_around(tmp_p
     np.testing.assert_array_equal(kept["mono"][0], expected)
 
 
-def test_a_mid_far_beyond_full_scale_is_refused_by_name_and_a_gain_is_the_way_out(tmp_path, smile):
+def test_too_loud_a_mid_is_refused_unless_gain_is_set(tmp_path, smile):
     utterance, store = recorded(tmp_path, sound(1.0, level=0.7), "loud.wav"), FeatureStore(tmp_path / "store")
     loud = Extraction((MidSide(),), Waveform(), OpenSmile(), "cpu", "fp32")
     with pytest.raises(BserkitError, match=r"channel mid of .*loud\.wav.*beyond full scale.*opensmile:gain=0\.5"):
@@ -242,14 +242,14 @@ def test_a_mid_far_beyond_full_scale_is_refused_by_name_and_a_gain_is_the_way_ou
     np.testing.assert_array_equal(kept["mid"][0], expected)
 
 
-def test_weights_are_named_by_version_and_configuration(smile):
+def test_weights_are_named_by_version_and_config(smile):
     from importlib.metadata import version
 
     assert OpenSmile().weights_digest().startswith(f"opensmile {version('opensmile')}, ")
     assert len(OpenSmile().weights_digest().split()[-1]) == 64
 
 
-def test_without_the_package_the_error_says_how_to_get_it_and_its_licence(monkeypatch):
+def test_without_opensmile_the_error_names_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for ask in (OpenSmile().weights_digest, lambda: OpenSmile().load("cpu")):
@@ -257,7 +257,7 @@ def test_without_the_package_the_error_says_how_to_get_it_and_its_licence(monkey
             ask()
 
 
-def test_components_say_that_its_licence_is_not_commercial(cli):
+def test_components_state_the_non_commercial_licence(cli):
     listed = cli("components", "backbone").stdout
     assert "openSMILE" in listed
     assert "non-commercial and research use only" in listed
