@@ -66,16 +66,16 @@ def test_the_order_of_items_is_of_no_account():
         ([row | {"score_shy": 0} for row in rows()], "calm, glad, mad, sad and calm, glad, mad, sad, shy"),
     ],
 )  # fmt: skip
-def test_runs_of_unlike_items_are_refused_with_what_differs(given, said):
+def test_runs_of_unlike_utterances_are_refused(given, said):
     assert said in refusal(given)
 
 
-def test_runs_that_learned_from_other_speakers_are_refused():
+def test_runs_with_other_training_speakers_are_refused():
     folds = [*FOLDS[:-1], {"fold": "fay", "train_speakers": "ann"}]
     assert "1 of 6 folds learned from other speakers (fay)" in refusal(rows(), folds)
 
 
-def test_a_part_that_a_run_does_not_have_is_refused_with_those_it_has():
+def test_a_missing_part_is_refused_with_the_known_ones():
     run = KeptRun("a" * 32, "run a", "bserkit", {}, {})
     text = csv_text(rows() + rows(part="left"))
     with pytest.raises(UsageError, match=r"no part 'lefd' \(did you mean 'left'\?\)\. It has: fusion, left"):
@@ -83,7 +83,7 @@ def test_a_part_that_a_run_does_not_have_is_refused_with_those_it_has():
     assert len(read_predictions(run, text, csv_text(FOLDS), "left").items) == 24
 
 
-def test_a_difference_is_the_later_run_minus_the_earlier_by_hand():
+def test_a_difference_is_later_minus_earlier_by_hand():
     # Run a errs once with every speaker, on a calm item; run b errs once with ann alone, on an item that a got right.
     one = predictions("a", rows([f"{name}-0" for name in SPEAKERS]), pooler="x", seed="0")
     other = predictions("b", rows(["ann-1"]), pooler="y", seed="0")
@@ -102,12 +102,12 @@ def test_a_difference_is_the_later_run_minus_the_earlier_by_hand():
     assert (found.chance.uar, found.chance.accuracy, found.chance.majority) == (1 / 4, 1 / 2, "calm")
 
 
-def test_predictions_of_older_runs_are_read_all_the_same():
+def test_predictions_of_older_runs_can_be_read():
     older = [{"item" if name == "utterance" else name: value for name, value in row.items()} for row in rows()]
     check_comparable(predictions("a", rows()), predictions("b", older))
 
 
-def test_without_speakers_nothing_is_said_over_speakers():
+def test_without_speakers_there_are_no_speaker_results():
     nameless = [row | {"speaker": "", "fold": "fold1"} for row in rows(["ann-0"])]
     runs = [predictions(name, given) for name, given in (("a", nameless), ("b", nameless[::-1]))]
     warned = {"speakers_unknown": "24 of 24 utterances name no speaker"}
@@ -125,7 +125,7 @@ def test_without_speakers_nothing_is_said_over_speakers():
 
 
 @pytest.mark.parametrize(("runs", "pairs"), [(2, 1), (4, 6), (5, 4)])
-def test_every_pair_is_tested_and_beyond_four_runs_each_against_the_first(runs, pairs):
+def test_over_four_runs_are_each_tested_with_the_first(runs, pairs):
     decisions = [predictions(f"{index}", rows([f"{name}-0" for name in SPEAKERS[:index]])) for index in range(runs)]
     found = compare(decisions, "fusion", resamples=100, seed=0)
     assert len(found.pairs) == len({(pair.run, pair.other) for pair in found.pairs}) == pairs
@@ -147,7 +147,7 @@ def test_what_a_reader_must_know_is_said_in_words():
     assert any("2/2^6 = 0.0312 (0.0938 corrected for 3 comparisons)" in note for note in three.notes)
 
 
-def test_the_table_for_programs_has_every_number_at_full_precision():
+def test_the_csv_table_has_numbers_in_full_precision():
     decisions = [predictions("a", rows(["ann-0", "bob-3"])), predictions("b", rows(["ann-1"]))]
     found = compare(decisions, "fusion", 200, 0)
     read = list(csv.DictReader(io.StringIO(csv_text(comparison_rows(found)))))
@@ -159,7 +159,7 @@ def test_the_table_for_programs_has_every_number_at_full_precision():
     assert float(read[1]["low"]) == found.intervals[0]["uar"].low
 
 
-def test_the_document_for_people_is_markdown_whatever_the_runs_are_called():
+def test_the_page_is_valid_markdown_for_any_run_name():
     one, other = predictions("a", rows(), pooler="p|q"), predictions("b", rows(["ann-1"]))
     text = markdown(compare([one, other], "fusion", 100, 0))
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
@@ -170,7 +170,7 @@ def test_the_document_for_people_is_markdown_whatever_the_runs_are_called():
     assert "Chance: UAR 0.250" in text
 
 
-def test_a_run_compared_with_its_double_differs_in_nothing():
+def test_a_run_and_its_copy_do_not_differ():
     found = compare([predictions("a", rows(["ann-1"])), predictions("b", rows(["ann-1"]))], "fusion", 100, 0)
     (pair,) = found.pairs
     assert (pair.items.p, *pair.permutation.values()) == (1, 1, 1)

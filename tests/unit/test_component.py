@@ -73,19 +73,19 @@ KEYS = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True)
         ('a:path="x,y=z,w",b', [("a", {"path": "x,y=z,w"}), ("b", {})]),
     ],
 )
-def test_a_comma_starts_a_new_component_unless_a_parameter_follows_or_quotes_hold_it(text, expected):
+def test_commas_part_components_but_not_parameters(text, expected):
     assert spelt(text) == expected
 
 
 @pytest.mark.parametrize("text", ["Block-Max", "block_max", "blocks=2", "block-max:", "block-max:2", "a b", "a:1=2"])
-def test_what_is_not_spelt_as_a_component_is_refused_with_an_example(text):
+def test_a_misspelt_component_error_shows_an_example(text):
     with pytest.raises(UsageError, match="not spelt as a component") as caught:
         parse_specs(text)
     assert repr(text) in str(caught.value)
     assert "block-max:blocks=2,pyramid=true" in str(caught.value)
 
 
-def test_a_comma_without_quotes_is_answered_with_the_quotes():
+def test_a_bare_comma_error_shows_the_quotes_needed():
     with pytest.raises(UsageError, match="a comma goes in double quotes, within the shell's single quotes") as caught:
         parse_specs(r"folders:speaker=s(\d{1,3})_")
     assert parse_specs(str(caught.value).split("'")[-2])[0].parameters == {"speaker": r"s(\d{1,3})_"}
@@ -127,7 +127,7 @@ def test_what_is_neither_spelling_nor_table_is_refused(value):
         read_specs(value)
 
 
-def test_an_unknown_parameter_is_refused_with_the_nearest_and_all_known():
+def test_an_unknown_parameter_is_refused_with_known():
     with pytest.raises(UsageError) as caught:
         PLUGINS.make(Pooler, "block-max:block=3")
     message = str(caught.value)
@@ -141,7 +141,7 @@ def test_a_missing_parameter_is_named():
 
 
 @pytest.mark.parametrize("given_value", ["two", "0", "1.5", "", "none"])
-def test_a_value_of_the_wrong_type_or_range_is_shown_beside_its_parameter(given_value):
+def test_a_wrong_value_is_shown_with_its_parameter(given_value):
     with pytest.raises(UsageError, match=rf"pooler block-max: blocks={given_value}: input should be "):
         PLUGINS.make(Pooler, Spec("block-max", {"blocks": given_value}))
 
@@ -155,12 +155,12 @@ def test_every_problem_is_told_at_once():
     assert "no parameter 'colour'" in message
 
 
-def test_parameters_that_do_not_fit_each_other_are_explained():
+def test_parameters_that_do_not_agree_are_explained():
     with pytest.raises(UsageError, match="frontend logmel: bands from 20 to 8000 Hz do not fit below half of 8000 Hz"):
         PLUGINS.make(Frontend, "logmel:sample_rate=8000")
 
 
-def test_a_choice_that_is_not_offered_is_refused_with_the_choices():
+def test_an_unknown_choice_is_refused_with_the_choices():
     with pytest.raises(UsageError, match=r"scale=minmax: input should be 'standard' or 'none'"):
         PLUGINS.make(Classifier, "linear-svm:scale=minmax")
 
@@ -170,17 +170,17 @@ def test_a_component_with_no_parameters_says_so():
         PLUGINS.make(CorpusReader, "emovo:x=1")
 
 
-def test_several_components_where_one_is_expected_are_refused():
+def test_several_components_instead_of_one_are_refused():
     with pytest.raises(UsageError, match="One pooler was expected, but 'block-max,block-avg' names 2"):
         PLUGINS.make(Pooler, "block-max,block-avg")
 
 
-def test_a_message_about_usage_is_a_bserkit_error_with_exit_code_two():
+def test_usage_errors_are_bserkit_errors_and_exit_2():
     assert issubclass(UsageError, BserkitError)
     assert (BserkitError.exit_code, UsageError.exit_code) == (1, 2)
 
 
-def test_a_spec_names_only_what_differs_from_the_defaults():
+def test_a_spec_names_only_non_default_parameters():
     assert PLUGINS.make(Pooler, "block-max").spec == "block-max"
     assert PLUGINS.make(Pooler, "block-max:blocks=2,pyramid=true").spec == "block-max:pyramid=true"
 
@@ -192,19 +192,19 @@ def test_a_spec_makes_the_same_component_again(component):
 
 
 @given(samples(st.text(CHARACTERS)))
-def test_a_spec_makes_the_same_component_again_quotes_and_outer_blanks_included(component):
+def test_a_spec_with_quotes_makes_the_same_component(component):
     (spec,) = parse_specs(component.spec)
     assert build(Sample, spec) == component
 
 
 @given(samples(st.text(CHARACTERS)))
-def test_a_table_of_all_parameters_makes_the_same_component_again(component):
+def test_a_parameter_table_makes_the_same_component(component):
     (spec,) = read_specs({"name": component.name} | component.parameters)
     assert build(Sample, spec) == component
 
 
 @given(st.lists(st.builds(Spec, NAMES, st.dictionaries(KEYS, PLAIN_TEXT)), min_size=1))
-def test_any_list_of_specs_is_read_back_from_its_spelling(specs):
+def test_lists_of_specs_are_read_back_from_their_text(specs):
     assert parse_specs(",".join(str(spec) for spec in specs)) == specs
 
 
@@ -223,7 +223,7 @@ def test_components_compare_and_hash_by_kind_and_value():
 
 
 @pytest.mark.parametrize("registered", PLUGINS.registered, ids=lambda one: f"{one.component.kind}-{one.component.name}")
-def test_every_built_in_component_pickles_to_an_equal_one(registered):
+def test_built_in_components_pickle_to_equal_ones(registered):
     required = {name: "squeezenet1_1" for name, default, _, _ in registered.component.describe_parameters() if
                 default == "required"}  # fmt: skip
     component = build(registered.component, Spec(registered.component.name, required))
@@ -231,14 +231,14 @@ def test_every_built_in_component_pickles_to_an_equal_one(registered):
 
 
 @pytest.mark.parametrize("registered", PLUGINS.registered, ids=lambda one: f"{one.component.kind}-{one.component.name}")
-def test_every_built_in_component_and_parameter_is_described(registered):
+def test_all_built_in_parameters_are_described(registered):
     assert registered.component.__doc__
     for name, _, type_, description in registered.component.describe_parameters():
         assert description, name
         assert type_, name
 
 
-def test_parameters_are_described_by_name_default_type_and_text():
+def test_descriptions_hold_name_default_type_and_text():
     assert Needy.describe_parameters() == [
         ("path", "required", "str", "where it lies"),
         ("size", "3", "int", "how many"),
@@ -247,7 +247,7 @@ def test_parameters_are_described_by_name_default_type_and_text():
     assert ("flag", "false", "bool", "") in Sample.describe_parameters()
 
 
-def test_a_parameter_of_several_types_is_described_by_all_of_them():
+def test_all_types_of_a_parameter_are_described():
     ((_, _, types, _),) = [row for row in PcaSvm.describe_parameters() if row[0] == "c"]
     assert types == "float|search"
 

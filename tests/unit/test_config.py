@@ -97,7 +97,7 @@ def test_the_demonstration_needs_no_download():
     assert resolved(data="nowhere", corpus="emovo").extraction.backbone.weights == "imagenet"
 
 
-def test_options_win_over_the_file_which_wins_over_defaults(settings_of, tmp_path):
+def test_options_win_over_file_and_file_over_defaults(settings_of, tmp_path):
     path = config(tmp_path, 'seed = 5\npooler = "global-avg"\nclassifier = "linear-svm:c=10"\n')
     found = settings_of("--config", path, "--pooler", "global-max").settings
     assert found.pooler.spec == "global-max"
@@ -106,26 +106,26 @@ def test_options_win_over_the_file_which_wins_over_defaults(settings_of, tmp_pat
     assert found.protocol.spec == "loso"
 
 
-def test_an_option_wins_over_the_file_even_where_it_repeats_the_default(settings_of, tmp_path):
+def test_an_option_equal_to_the_default_beats_the_file(settings_of, tmp_path):
     path = config(tmp_path, 'seed = 5\nmono = "skip"\n')
     found = settings_of("--config", path, "--seed", "0", "--mono", "refuse").settings
     assert (found.seed, found.mono) == (0, "refuse")
 
 
-def test_an_option_replaces_a_whole_component_and_not_single_parameters(settings_of, tmp_path):
+def test_an_option_replaces_the_whole_component(settings_of, tmp_path):
     path = config(tmp_path, '[pooler]\nname = "block-max"\nblocks = 4\npyramid = true\n')
     assert settings_of("--config", path).settings.pooler.spec == "block-max:blocks=4,pyramid=true"
     assert settings_of("--config", path, "--pooler", "block-max:blocks=3").settings.pooler.spec == "block-max:blocks=3"
 
 
-def test_data_on_the_command_line_wins_over_data_in_the_file(settings_of, tmp_path):
+def test_data_on_the_command_line_beats_data_in_file(settings_of, tmp_path):
     first, second = corpus(tmp_path / "first"), corpus(tmp_path / "second")
     path = config(tmp_path, 'data = "first"\n')
     assert settings_of("--config", path).settings.data == first.resolve()
     assert settings_of(second, "--config", path).settings.data == second.resolve()
 
 
-def test_a_file_may_spell_components_as_tables_lists_or_text(tmp_path):
+def test_files_spell_components_as_table_list_or_text(tmp_path):
     path = config(
         tmp_path,
         'frontend = "logmel:mels=32"\n'
@@ -143,7 +143,7 @@ def test_channels_are_the_same_however_they_are_listed(channels):
     assert [transform.name for transform in resolved(channels=channels).extraction.transforms] == ["lr", "mono"]
 
 
-def test_an_unknown_setting_in_a_file_is_refused_with_the_nearest_and_all_known(tmp_path):
+def test_unknown_settings_are_refused_with_known_ones(tmp_path):
     path = config(tmp_path, 'pooller = "block-max"\n')
     with pytest.raises(UsageError) as caught:
         read_config(path)
@@ -180,7 +180,7 @@ def test_relative_paths_begin_where_the_file_lies(tmp_path, key, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["data", "plugins-dir", "cache"])
-def test_absolute_paths_and_the_home_folder_stand_for_themselves(tmp_path, key, monkeypatch):
+def test_absolute_and_home_paths_stand_for_themselves(tmp_path, key, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     absolute = tmp_path / "elsewhere"
@@ -191,7 +191,7 @@ def test_absolute_paths_and_the_home_folder_stand_for_themselves(tmp_path, key, 
 @pytest.mark.parametrize(
     "text", ['backbone = "alexnet:weights=net.pth"', '[backbone]\nname = "alexnet"\nweights = "net.pth"']
 )
-def test_a_relative_weights_path_begins_where_the_file_lies_too(tmp_path, monkeypatch, text):
+def test_a_relative_weights_path_starts_at_the_file(tmp_path, monkeypatch, text):
     folder = tmp_path / "configs"
     folder.mkdir()
     path = config(folder, text)
@@ -199,7 +199,7 @@ def test_a_relative_weights_path_begins_where_the_file_lies_too(tmp_path, monkey
     assert Path(resolve(HERE | read_config(path), PLUGINS).extraction.backbone.weights) == folder / "net.pth"
 
 
-def test_a_relative_folds_file_begins_where_the_file_lies_too(tmp_path):
+def test_a_relative_folds_path_starts_at_the_file(tmp_path):
     text = 'data = "x"\nprotocol = "folds:path=folds.csv"\ncorpus = "emovo"'
     found = resolved(**read_config(config(tmp_path, text)))
     assert found.protocol.path == str(tmp_path / "folds.csv")
@@ -218,7 +218,7 @@ def test_allowing_speaker_overlap_is_true_or_false(value):
         resolved(**{"allow-speaker-overlap": value})
 
 
-def test_speaker_overlap_is_allowed_by_the_option_or_the_file(settings_of, tmp_path):
+def test_overlap_may_be_allowed_by_option_or_by_file(settings_of, tmp_path):
     given_file = config(tmp_path, "allow-speaker-overlap = true")
     assert not settings_of().settings.allow_speaker_overlap
     assert settings_of("--allow-speaker-overlap").settings.allow_speaker_overlap
@@ -244,7 +244,7 @@ def test_the_cache_and_plugins_of_the_file_are_used(settings_of, tmp_path):
     assert found.store.root == tmp_path / "kept"
 
 
-def test_the_seed_goes_to_every_component_that_has_one_and_was_given_none():
+def test_the_seed_reaches_components_without_their_own():
     assert resolved(seed=7).extraction.backbone.seed == 7
     assert resolved(seed="7").extraction.backbone.seed == 7
     assert resolved(seed=7, backbone="alexnet:weights=random,seed=3").extraction.backbone.seed == 3
@@ -285,7 +285,7 @@ def test_a_setting_that_does_not_fit_is_refused(key, value, message):
         resolved(**{key: value})
 
 
-def test_the_reader_is_found_from_the_data_unless_named(tmp_path):
+def test_the_reader_is_found_from_data_unless_named(tmp_path):
     root = corpus(tmp_path)
     found = resolved(data=root)
     assert (found.corpus.name, found.found_reader) == ("emovo", True)
@@ -328,24 +328,24 @@ def chosen(values):
 
 
 @given(CHOICES)
-def test_the_configuration_that_a_run_writes_gives_the_same_settings_again(values):
+def test_written_configurations_give_the_same_settings(values):
     found = chosen(values)
     assert resolve(tomllib.loads(found.to_toml()), PLUGINS) == found
 
 
-def test_a_reader_that_was_found_is_named_in_the_configuration_that_a_run_writes(tmp_path):
+def test_written_configurations_name_the_found_reader(tmp_path):
     found = resolved(data=corpus(tmp_path))
     written = config(tmp_path, found.to_toml())
     assert resolve(read_config(written), PLUGINS) == replace(found, found_reader=False)
 
 
-def test_the_configuration_that_a_run_writes_spells_every_parameter_out():
+def test_written_configurations_spell_all_parameters():
     document = tomllib.loads(resolved(pooler="block-max").to_toml())
     assert document["pooler"] == {"name": "block-max", "blocks": 2, "pyramid": False, "magnitude": True, "deltas": True}
 
 
 @given(CHOICES)
-def test_flat_shows_each_parameter_once_under_its_components_kind(values):
+def test_flat_lists_each_parameter_once_under_its_kind(values):
     found = chosen(values)
     flat = found.flat()
     expected = {"data", "device", "precision", "seed", "mono", "microphones", "allow-speaker-overlap"}
@@ -380,7 +380,7 @@ def gpus(monkeypatch):
 
 
 @pytest.mark.parametrize("asked", ["gpu", "CUDA", "cuda:", "cuda:x", "cuda:-1", "", "cpu:0"])
-def test_an_unknown_device_is_refused_with_what_is_known(asked):
+def test_an_unknown_device_is_refused_with_known_ones(asked):
     with pytest.raises(UsageError, match=f"--device {asked} is not known; expected auto, cpu, cuda or cuda:N"):
         resolve_device(asked)
 
@@ -395,13 +395,13 @@ def test_an_unknown_device_is_refused_with_what_is_known(asked):
         ("cpu", 2, "cpu"),
     ],
 )
-def test_the_device_is_the_one_asked_for_and_auto_is_the_first_gpu_if_there_is_one(gpus, asked, count, expected):
+def test_auto_device_is_the_first_gpu_if_there_is_one(gpus, asked, count, expected):
     gpus(count)
     assert resolve_device(asked) == expected
 
 
 @pytest.mark.parametrize(("asked", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:7", 2)])
-def test_a_device_that_is_not_there_is_refused_with_the_ways_out(gpus, asked, count):
+def test_a_missing_device_is_refused_with_the_ways_out(gpus, asked, count):
     gpus(count)
     with pytest.raises(UsageError, match=rf"--device {asked} is not there: torch sees {count} .*--device cpu or auto"):
         resolve_device(asked)
@@ -409,7 +409,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_ways_out(gpus, asked, co
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("asked", ["fp8", "float16", "", "FP32"])
-def test_an_unknown_precision_is_refused_with_what_is_known(asked, device):
+def test_an_unknown_precision_is_refused_with_known(asked, device):
     with pytest.raises(UsageError, match=f"--precision {asked} is not known; expected auto, fp32, bf16, fp16"):
         resolve_precision(asked, device)
 
@@ -426,7 +426,7 @@ def test_half_precision_is_refused_on_a_processor():
         ("fp32", (8, 0), "fp32"), ("fp16", (9, 0), "fp16"), ("bf16", (7, 5), "bf16"),
     ],
 )  # fmt: skip
-def test_auto_precision_on_a_gpu_is_the_half_that_it_has(gpus, asked, capability, expected):
+def test_auto_precision_on_gpu_is_its_half_precision(gpus, asked, capability, expected):
     gpus(1, capability)
     assert resolve_precision(asked, "cuda:0") == expected
 
@@ -440,7 +440,7 @@ def test_the_default_is_fp32_whatever_is_faster_here(gpus, monkeypatch, device):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_command_names_the_precision_unless_it_is_fp32(monkeypatch, fast):
+def test_commands_name_the_precision_unless_it_is_fp32(monkeypatch, fast):
     monkeypatch.setattr(hardware, "_processor_has_bf16", lambda: fast)
     assert "--precision" not in resolved().command()
     assert "--precision bf16" in resolved(precision="bf16").command()
@@ -463,7 +463,7 @@ def test_fp32_is_multiplied_whole_whatever_was_set(asked):
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_precision_on_a_processor_is_bf16_only_where_that_is_fast(monkeypatch, fast, expected):
+def test_auto_precision_on_cpu_is_bf16_only_if_fast(monkeypatch, fast, expected):
     monkeypatch.setattr(hardware, "_processor_has_bf16", lambda: fast)
     assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("bf16", "cpu") == "bf16"

@@ -42,7 +42,7 @@ def discordant(b, c):
     return one, other
 
 
-def test_measures_of_a_speakers_counts_equal_those_of_scikit_learn():
+def test_speaker_measures_equal_scikit_learn():
     generator = np.random.default_rng(0)
     labels, decided = generator.choice(list("xyz"), (2, 60))
     speakers = generator.choice(["ann", "bob", "cat"], 60)
@@ -56,7 +56,7 @@ def test_measures_of_a_speakers_counts_equal_those_of_scikit_learn():
         assert measured["macro_f1"][row] == pytest.approx(f1_score(*own, average="macro"))
 
 
-def test_with_one_item_a_speaker_the_bounds_are_those_of_the_ordinary_bootstrap_a_binomial():
+def test_with_one_utterance_each_bounds_are_binomial():
     right = np.arange(50)[:, None] < 35
     interval = speaker_intervals(decided_rightly(right), resamples=20_000)["accuracy"]
     assert interval.value == 0.7
@@ -64,7 +64,7 @@ def test_with_one_item_a_speaker_the_bounds_are_those_of_the_ordinary_bootstrap_
     assert [interval.low, interval.high] == pytest.approx(expected, abs=1 / 50)
 
 
-def test_of_three_speakers_the_bounds_are_the_worst_and_the_best_of_them():
+def test_three_speakers_bounds_are_worst_and_best():
     # All three draws fall on one speaker in one of 27 draws, 3.7%: more than the 2.5% that a bound leaves out.
     right = np.array([[True] * 9 + [False], [True] * 5 + [False] * 5, [True] * 2 + [False] * 8])
     interval = speaker_intervals(decided_rightly(right), resamples=20_000)["accuracy"]
@@ -85,7 +85,7 @@ def test_a_speaker_with_more_items_weighs_more():
     assert (interval.value, interval.low, interval.high) == pytest.approx((30 / 31, 0, 1))
 
 
-def test_speakers_that_are_alike_leave_nothing_to_doubt():
+def test_equal_speakers_give_an_interval_of_no_width():
     interval = speaker_intervals(np.tile([[3, 1], [2, 2]], (12, 1, 1)))["uar"]
     assert (interval.value, interval.low, interval.high) == pytest.approx((0.625, 0.625, 0.625))
 
@@ -102,13 +102,13 @@ def covered(draw, resamples=400, times=200):
     return held / times
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say_where_items_are_independent():
+def test_intervals_cover_the_truth_if_independent():
     over_speakers, over_items = covered(lambda generator: generator.random((30, 4)) < 0.7)
     assert 0.90 <= over_speakers <= 0.98
     assert 0.90 <= over_items <= 0.98
 
 
-def test_intervals_over_items_are_too_sure_where_speakers_differ_and_those_over_speakers_are_not():
+def test_utterance_intervals_are_too_narrow_by_speaker():
     over_speakers, over_items = covered(
         lambda generator: generator.random((30, 20)) < generator.beta(3.5, 1.5, (30, 1))
     )
@@ -116,7 +116,7 @@ def test_intervals_over_items_are_too_sure_where_speakers_differ_and_those_over_
     assert over_items < 0.75
 
 
-def test_a_class_that_no_drawn_speaker_has_is_left_out_of_the_draw():
+def test_a_class_no_drawn_speaker_has_is_left_out():
     interval = speaker_intervals(np.array([[[5, 0], [0, 0]], [[0, 0], [5, 0]]]))["uar"]
     assert (interval.value, interval.low, interval.high) == (0.5, 0.0, 1.0)
 
@@ -150,7 +150,7 @@ def test_a_difference_is_of_the_same_drawn_speakers():
     assert difference_intervals(other, one)["accuracy"].value == pytest.approx(-0.05)
 
 
-def test_mcnemar_of_the_presidents_approval_is_that_of_the_published_exact_test():
+def test_mcnemar_equals_a_published_exact_test():
     # Agresti 1990, p. 350: of 1600 voters 150 ceased to approve and 86 began to; R's exact2x2 prints p = 3.716e-05.
     result = mcnemar(*discordant(150, 86))
     assert (result.b, result.c) == (150, 86)
@@ -158,13 +158,13 @@ def test_mcnemar_of_the_presidents_approval_is_that_of_the_published_exact_test(
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_mcnemars_p_is_twice_the_smaller_tail_of_fair_coins(b, c):
+def test_mcnemar_p_is_twice_the_smaller_binomial_tail(b, c):
     tail = sum(math.comb(b + c, heads) for heads in range(min(b, c) + 1))
     assert mcnemar(*discordant(b, c)).p == pytest.approx(min(1, 2 * tail / 2 ** (b + c)))
 
 
 @pytest.mark.parametrize("speakers", range(1, 13))
-def test_differences_of_one_sign_have_the_smallest_p_there_is(speakers):
+def test_differences_of_one_sign_have_the_smallest_p(speakers):
     differences = np.linspace(0.1, 0.5, speakers)
     assert sign_flip_p(differences) == sign_flip_p(-differences) == 2 / 2**speakers
 
@@ -178,7 +178,7 @@ def test_all_sign_patterns_are_tried_as_scipy_does():
         assert sign_flip_p(differences) == pytest.approx(expected.pvalue)
 
 
-def test_random_signs_come_to_the_p_that_fisher_counted_for_darwins_maize():
+def test_random_signs_agree_with_fisher_on_maize():
     # Fisher 1935, section 21: 863 of 2**15 patterns are as extreme on either side.
     maize = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
     assert sign_flip_p(maize, resamples=100_000) == pytest.approx(2 * 863 / 2**15, abs=0.003)
@@ -194,12 +194,12 @@ def test_no_difference_has_a_p_of_one(differences):
     assert sign_flip_p(np.array(differences)) == 1
 
 
-def test_holm_of_a_published_example_in_the_order_given():
+def test_holm_equals_a_published_example_in_order():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_keeps_the_order_and_lies_between_no_correction_and_bonferronis(p_values):
+def test_holm_keeps_order_and_stays_below_bonferroni(p_values):
     corrected = holm(p_values)
     for index, (p, own) in enumerate(zip(p_values, corrected, strict=True)):
         assert p <= own <= min(1, len(p_values) * p)
@@ -219,13 +219,13 @@ def test_chance_is_that_of_scikit_learns_dummies():
     ("count", "said"),
     [(1, "nothing can be said about others"), (2, "only 2 speakers"), (9, "only 9 speakers"), (10, "")],
 )
-def test_fewer_than_ten_speakers_are_warned_of_in_words(count, said):
+def test_fewer_than_ten_speakers_give_a_warning(count, said):
     warning = interval_warning([f"speaker {index}" for index in range(count)])
     assert said in warning
     assert bool(said) == bool(warning)
 
 
-def test_items_of_nobody_in_particular_are_said_to_count_as_one_speaker():
+def test_nameless_utterances_count_as_one_speaker():
     assert interval_warning(["", *map(str, range(12))]) == "Items without a speaker's name count as one speaker."
 
 
@@ -233,7 +233,7 @@ def test_items_of_nobody_in_particular_are_said_to_count_as_one_speaker():
     ("speakers", "comparisons", "said"),
     [(4, 1, "2/2^4 = 0.125"), (5, 1, "2/2^5 = 0.0625"), (6, 1, ""), (6, 3, "0.0938 corrected for 3"), (10, 6, "")],
 )
-def test_too_few_speakers_for_any_significance_are_said_to_be_too_few(speakers, comparisons, said):
+def test_too_few_speakers_for_significance_are_noted(speakers, comparisons, said):
     warning = power_warning(speakers, comparisons)
     assert said in warning
     assert bool(said) == bool(warning)

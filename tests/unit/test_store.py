@@ -165,7 +165,7 @@ def test_features_come_back_as_they_were_kept(store):
     ),
     st.booleans(),
 )
-def test_features_of_any_shape_precision_and_memory_order_come_back(tmp_path_factory, values, transposed):
+def test_features_of_any_shape_and_precision_come_back(tmp_path_factory, values, transposed):
     store = FeatureStore(tmp_path_factory.mktemp("cache"))
     values = values.T if transposed else values
     store.write_features(RECIPE, DIGEST, values, np.zeros((len(values), 2)))
@@ -187,12 +187,12 @@ def test_another_recipe_or_digest_is_another_place(store):
     assert store.read_features(RECIPE, "cd" + DIGEST[2:]) is None
 
 
-def test_the_order_in_which_a_recipe_is_spelt_does_not_matter(store):
+def test_the_key_ignores_the_order_of_a_recipe(store):
     store.write_features(RECIPE, DIGEST, *features())
     assert store.has(dict(reversed(RECIPE.items())), DIGEST)
 
 
-def test_kept_files_are_plain_safetensors_beside_a_readable_recipe(store):
+def test_files_are_safetensors_with_a_readable_recipe(store):
     values, times = features()
     store.write_features(RECIPE, DIGEST, values, times)
     path = store.features_path(RECIPE, DIGEST)
@@ -259,7 +259,7 @@ def spoil_by_other_content(path):
         spoil_by_lengthening,
     ],
 )
-def test_a_damaged_file_is_missing_and_can_be_kept_anew(store, spoil):
+def test_a_damaged_file_is_missing_and_can_be_replaced(store, spoil):
     store.write_features(RECIPE, DIGEST, *features())
     spoil(store.features_path(RECIPE, DIGEST))
     assert store.read_features(RECIPE, DIGEST) is None
@@ -283,7 +283,7 @@ def test_facts_in_anothers_place_are_found_out_again(store):
     assert store.known_facts(DIGEST, "sound") is None
 
 
-def test_every_flipped_bit_of_a_file_is_noticed_or_harmless(store):
+def test_flipped_bits_are_noticed_or_harmless(store):
     values, times = features(segments=1)
     store.write_features(RECIPE, DIGEST, values, times)
     path = store.features_path(RECIPE, DIGEST)
@@ -361,7 +361,7 @@ def test_a_damaged_note_is_written_anew_when_used(store):
     assert [entry.recipe for entry in store.entries()] == [RECIPE]
 
 
-def test_a_network_is_written_to_the_disk_before_its_name(store, monkeypatch):
+def test_a_network_reaches_the_disk_before_its_name(store, monkeypatch):
     done = []
     monkeypatch.setattr(os, "fsync", lambda handle: done.append("fsync"))
     real = type(store.root).replace
@@ -397,7 +397,7 @@ def test_damaged_facts_are_found_out_again(store, content):
 
 
 @pytest.mark.parametrize("content", [b"", b'{"channel": ', b"\xff\xfe"])
-def test_a_damaged_recipe_note_stops_neither_listing_nor_pruning(store, content):
+def test_damaged_recipes_stop_no_listing_or_pruning(store, content):
     store.write_features(RECIPE, DIGEST, *features())
     store.write_features(OTHER, DIGEST, *features())
     (store.features_path(RECIPE, DIGEST).parent.parent / "recipe.json").write_bytes(content)
@@ -407,7 +407,7 @@ def test_a_damaged_recipe_note_stops_neither_listing_nor_pruning(store, content)
 
 
 @pytest.mark.parametrize("moment", ["writing", "renaming"])
-def test_a_writer_killed_at_the_worst_moment_leaves_nothing_half_written(store, moment):
+def test_a_killed_writer_leaves_nothing_half_written(store, moment):
     with start(DYING_WRITER, store.root, moment) as writer:
         _, complaint = writer.communicate(timeout=60)
     assert writer.returncode == -9, complaint.decode()
@@ -418,7 +418,7 @@ def test_a_writer_killed_at_the_worst_moment_leaves_nothing_half_written(store, 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_writer_killed_at_any_step_leaves_nothing_half_written(tmp_path):
+def test_a_writer_killed_at_any_step_leaves_no_halves(tmp_path):
     with start(WRITER, tmp_path) as writer:
         steps, complaint = writer.communicate(timeout=120)
     assert writer.returncode == 0, complaint.decode()
@@ -467,7 +467,7 @@ def fail_to_write(monkeypatch, number):
     ],
     ids=["features", "facts"],
 )
-def test_a_full_disk_is_an_error_that_names_the_ways_out(store, monkeypatch, number, act):
+def test_full_disk_error_names_the_ways_out(store, monkeypatch, number, act):
     store.write_features(OTHER, DIGEST, *features())
     before = files_below(store.root)
     with monkeypatch.context() as patch:
@@ -484,13 +484,13 @@ def test_a_full_disk_is_an_error_that_names_the_ways_out(store, monkeypatch, num
     assert store.read_features(OTHER, DIGEST) is not None
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_way_out(tmp_path):
+def test_unwritable_folder_error_names_the_way_out(tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(BserkitError, match=r"cannot be written to: .* Choose another folder with --cache DIR"):
         FeatureStore(tmp_path / "cache").write_features(RECIPE, DIGEST, *features())
 
 
-def test_entries_tell_files_and_bytes_with_the_last_used_first(store):
+def test_entries_count_files_and_bytes_last_used_first(store):
     for number in range(3):
         store.write_features(RECIPE, f"{number:064x}", *features())
     store.write_features(OTHER, DIGEST, *features())
@@ -521,7 +521,7 @@ def test_use_makes_features_young_again(store):
     assert [entry.recipe for entry in store.entries()] == [RECIPE]
 
 
-def test_pruning_everything_leaves_no_features_and_keeps_facts(store):
+def test_pruning_all_removes_features_and_keeps_facts(store):
     store.write_features(RECIPE, DIGEST, *features())
     store.write_features(OTHER, DIGEST, *features())
     store.facts(DIGEST, lambda: {"channels": 2})
@@ -531,7 +531,7 @@ def test_pruning_everything_leaves_no_features_and_keeps_facts(store):
     assert store.facts(DIGEST, lambda: pytest.fail("facts were pruned")) == {"channels": 2}
 
 
-def test_pruning_sweeps_up_after_killed_writers_but_not_under_live_ones(store):
+def test_pruning_spares_live_writers_not_dead_ones(store):
     store.write_features(RECIPE, DIGEST, *features())
     folder = store.features_path(RECIPE, DIGEST).parent
     abandoned, fresh = folder / "old.partial", folder / "new.partial"
@@ -561,7 +561,7 @@ def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path, umask):
     assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == 0o666 & ~umask
 
 
-def test_features_are_kept_in_the_users_own_cache_folder_unless_asked_otherwise(tmp_path, monkeypatch):
+def test_default_store_is_in_the_user_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     assert default_folder().name == "bserkit"

@@ -47,7 +47,7 @@ def reference(tmp_path):
     return write
 
 
-def test_a_sweep_goes_through_the_papers_poolers_and_fusions_unless_told_otherwise():
+def test_sweeps_default_to_the_papers_combinations():
     made = planned()
     assert [one.name for one in made] == [
         f"{pooler} {fusion}"
@@ -58,7 +58,7 @@ def test_a_sweep_goes_through_the_papers_poolers_and_fusions_unless_told_otherwi
     assert not any(one.reference for one in made)
 
 
-def test_axes_combine_in_the_order_given_and_commas_belong_to_a_value():
+def test_axes_combine_in_order_and_values_hold_commas():
     grid = {
         "channels": ("lr,ms", "mono"),
         "backbone": ("torchvision:arch=squeezenet1_1,weights=random", "alexnet:weights=random"),
@@ -74,7 +74,7 @@ def test_axes_combine_in_the_order_given_and_commas_belong_to_a_value():
     assert [transform.name for transform in made[0].settings.extraction.transforms] == ["lr", "ms"]
 
 
-def test_components_of_one_name_are_told_apart_by_their_parameters():
+def test_equal_component_names_differ_by_parameters():
     made = planned({"pooler": ("block-max", "block-max:blocks=3"), "fusion": ("feature", "mean")})
     assert [one.name for one in made] == [
         "block-max feature", "block-max mean", "block-max:blocks=3 feature", "block-max:blocks=3 mean",
@@ -82,7 +82,7 @@ def test_components_of_one_name_are_told_apart_by_their_parameters():
     assert made[2].stages["fusion"] == "feature"
 
 
-def test_a_setting_of_the_configuration_file_is_an_axis_of_one():
+def test_a_setting_of_the_file_is_an_axis_of_one():
     made = planned({"fusion": ("mean",)}, pooler={"name": "global-avg"}, seed=7)
     (one,) = made
     assert (one.name, one.settings.pooler.name, one.settings.seed) == ("global-avg mean", "global-avg", 7)
@@ -99,7 +99,7 @@ def test_the_name_of_the_sweep_is_no_name_of_its_runs():
     assert {one.settings.run_name for one in planned(**{"run-name": "all of it"})} == {None}
 
 
-def test_a_reference_stands_over_the_first_combination_and_keeps_the_rest(reference):
+def test_a_reference_overrides_the_first_combination(reference):
     text = 'channels = "mono"\n[classifier]\nname = "linear-svm"\nc = "search"\n'
     *grid, one = planned({"pooler": ("global-max", "block-max")}, [reference(text)], seed=3, experiment="mine")
     assert len(grid) == 4
@@ -113,7 +113,7 @@ def test_a_reference_stands_over_the_first_combination_and_keeps_the_rest(refere
     assert one.settings.classifier.c == "search"
 
 
-def test_a_logged_configuration_can_be_a_reference_under_a_name_of_its_own(reference):
+def test_a_logged_configuration_can_be_a_reference(reference):
     logged = resolve(FAST | {"pooler": "global-avg", "experiment": "elsewhere", "run-name": "theirs"}, PLUGINS)
     *_, one = planned({"pooler": ("block-max",)}, [reference(logged.to_toml())])
     assert (one.name, one.settings.pooler.name) == ("theirs", "global-avg")
@@ -130,7 +130,7 @@ def test_a_reference_that_is_in_the_grid_is_refused(reference):
     assert "The reference mono is the same as block-max two-stage: bserkit run" in said
 
 
-def test_two_references_of_one_name_are_refused_with_how_to_name_them(reference, tmp_path):
+def test_references_of_one_name_are_refused(reference, tmp_path):
     (tmp_path / "other").mkdir()
     paths = [reference('channels = "mono"\n'), reference('channels = "ms"\n', "other/mono.toml")]
     assert "Two are named 'mono'. Name one in its file, such as run-name = 'mono 2'." in refusal({}, paths)
@@ -140,11 +140,11 @@ def test_the_same_component_twice_is_refused():
     assert "A combination is the same as" in refusal({"pooler": ("block-max", "block-max:blocks=2")})
 
 
-def test_components_of_one_axis_in_one_option_are_refused_with_how_to_give_them():
+def test_several_components_in_one_option_are_refused():
     assert "once for each: --pooler block-max --pooler global-max" in refusal({"pooler": ("block-max,global-max",)})
 
 
-def test_an_unknown_component_is_refused_with_the_nearest():
+def test_unknown_component_error_suggests_the_nearest():
     assert "did you mean 'block-max'?" in refusal({"pooler": ("blok-max",)})
 
 
@@ -188,7 +188,7 @@ def digest(*, settings=None, corpus=None, split=None):
     return _identity(settings, prepared, parameters(settings), tags(settings, PLUGINS, prepared))
 
 
-def test_what_was_done_before_is_known_by_all_that_its_numbers_depend_on(monkeypatch):
+def test_digests_cover_all_that_changes_the_numbers(monkeypatch):
     others = {
         "pooler": digest(settings=resolve(FAST | {"pooler": "block-max:blocks=3"}, PLUGINS)),
         "seed": digest(settings=resolve(FAST | {"seed": 1}, PLUGINS)),
@@ -207,7 +207,7 @@ def test_what_was_done_before_is_known_by_all_that_its_numbers_depend_on(monkeyp
     assert len(set(others.values())) == len(others)
 
 
-def test_a_reason_is_one_line_and_names_the_kind_of_what_was_not_foreseen():
+def test_failure_reasons_are_one_line_with_error_type():
     (one, *_) = planned()
     assert Failed(one, BserkitError("no room\nat all")).reason == "no room"
     assert Failed(one, ValueError("no luck")).reason == "ValueError: no luck"

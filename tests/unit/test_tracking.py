@@ -24,7 +24,7 @@ def _store(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_store")
-def test_an_experiment_that_another_run_made_since_we_looked_is_joined(monkeypatch):
+def test_an_experiment_made_meanwhile_is_joined(monkeypatch):
     look = mlflow.MlflowClient.get_experiment_by_name
     others = []
 
@@ -41,7 +41,7 @@ def test_an_experiment_that_another_run_made_since_we_looked_is_joined(monkeypat
 
 
 @pytest.mark.usefixtures("_store")
-def test_a_store_that_cannot_make_an_experiment_says_why(monkeypatch):
+def test_experiment_creation_errors_give_the_reason(monkeypatch):
     def refuse(client, name, artifact_location=None):
         raise mlflow.MlflowException("disk is full")
 
@@ -84,7 +84,7 @@ def taken_over(experiment, *identities):
 
 @pytest.mark.usefixtures("_shared_store")
 @pytest.mark.parametrize("broken", [KeyboardInterrupt(), ValueError("no")], ids=["killed", "failed"])
-def test_a_sweep_takes_over_what_a_broken_off_one_finished_and_nothing_else(broken):
+def test_a_sweep_takes_over_runs_of_a_broken_off_one(broken):
     experiment = type(broken).__name__
     old, made = sweep_of(experiment, "a", "b", broken=broken)
     sweep, taken = taken_over(experiment, "a", "bad", "c")
@@ -97,7 +97,7 @@ def test_a_sweep_takes_over_what_a_broken_off_one_finished_and_nothing_else(brok
 
 
 @pytest.mark.usefixtures("_shared_store")
-def test_a_sweep_that_finished_keeps_its_runs_and_is_no_run_to_look_for_but_they_are():
+def test_finished_sweeps_keep_their_runs():
     sweep, made = sweep_of("finished", "a")
     assert taken_over("finished", "a")[1] == {}
     assert find_run("a", "finished").run_id == made["a"]
@@ -106,7 +106,7 @@ def test_a_sweep_that_finished_keeps_its_runs_and_is_no_run_to_look_for_but_they
 
 
 @pytest.mark.usefixtures("_shared_store")
-def test_a_run_can_end_as_failed_although_it_goes_on_to_its_end():
+def test_a_run_can_fail_and_still_go_on():
     with tracked_run("ours", "one", {}, {}) as run:
         run.fail("1 of 2")
     kept = run.client.get_run(run.run_id)
@@ -114,7 +114,7 @@ def test_a_run_can_end_as_failed_although_it_goes_on_to_its_end():
 
 
 @pytest.mark.usefixtures("_shared_store")
-def test_a_run_names_its_process_before_anything_else_can_go_wrong(monkeypatch):
+def test_a_run_names_its_process_first(monkeypatch):
     def die(client, run_id, **given):
         raise KeyboardInterrupt
 
