@@ -133,7 +133,7 @@ def test_cremad_is_read_from_its_file_names(tmp_path):
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_savee_is_read_from_its_folders_or_its_file_names(tmp_path, flat):
+def test_savee_is_read_from_folders_or_file_names(tmp_path, flat):
     names = [f"ALL/{'_'.join(name.split('/')[1:])}" for name in SAVEE] if flat else SAVEE
     assert [row[1:] for row in rows(read(tree(tmp_path, *names), "savee"))] == [
         ("anger", "DC"), ("disgust", "DC"), ("fear", "JE"), ("happiness", "JE"), ("neutral", "JK"), ("sadness", "KL"),
@@ -141,7 +141,7 @@ def test_savee_is_read_from_its_folders_or_its_file_names(tmp_path, flat):
     ]  # fmt: skip
 
 
-def test_tess_is_read_from_its_file_names_one_of_which_lacks_a_letter(tmp_path):
+def test_tess_is_read_in_spite_of_a_missing_letter(tmp_path):
     assert [row[1:] for row in rows(read(tree(tmp_path, *TESS), "tess"))] == [
         ("fear", "OAF"), ("angry", "OAF"), ("disgust", "OAF"), ("neutral", "OAF"), ("happy", "YAF"),
         ("pleasant surprise", "YAF"), ("sad", "YAF"),
@@ -163,19 +163,19 @@ def test_nemo_is_read_from_its_file_names(tmp_path):
         ("tess", TESS[:2], ("TESS Toronto emotional speech set data/OAF_angry/OAF_back_angry.wav",)),
     ],
 )
-def test_of_a_take_in_several_files_the_lossless_one_nearest_to_the_root_is_read(tmp_path, spec, sound, copies):
+def test_of_several_copies_the_lossless_one_is_read(tmp_path, spec, sound, copies):
     corpus = read(tree(tmp_path, *copies, *sound), spec)
     assert corpus.items == sorted(sound)
     assert set(reasons(corpus)) == set(copies)
     assert set(reasons(corpus).values()) <= {f"the corpus has it already: {name}" for name in sound}
 
 
-def test_a_video_is_read_where_the_sound_alone_is_not_there(tmp_path):
+def test_a_video_is_read_where_there_is_no_audio_file(tmp_path):
     corpus = read(tree(tmp_path, "AudioMP3/1001_DFA_ANG_XX.mp3", "VideoFlash/1002_DFA_SAD_XX.flv"), "cremad")
     assert [row[1:] for row in rows(corpus)] == [("anger", "1001"), ("sadness", "1002")]
 
 
-def test_ravdess_reads_the_sound_or_the_videos_and_never_both(tmp_path):
+def test_ravdess_reads_either_sound_or_videos(tmp_path):
     names = ("Actor_01/03-01-05-01-01-01-01.wav", "Actor_01/01-01-05-01-01-01-01.mp4",
              "Actor_01/02-01-05-01-01-01-01.mp4")  # fmt: skip
     corpus = read(tree(tmp_path, *names), "ravdess")
@@ -193,7 +193,7 @@ def test_every_kind_of_sound_is_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", sorted(CONTAINER_SUFFIXES))
-def test_videos_are_recordings_to_folders_and_to_manifests(tmp_path, suffix):
+def test_folders_and_annotation_files_may_hold_videos(tmp_path, suffix):
     tree(tmp_path, f"joy/a{suffix}")
     (tmp_path / "list.csv").write_text(f"path,label,speaker\njoy/a{suffix},joy,s1\n")
     assert rows(read(tmp_path, "folders")) == [(f"joy/a{suffix}", "joy", "")]
@@ -201,7 +201,7 @@ def test_videos_are_recordings_to_folders_and_to_manifests(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".WAV", ".flac"])
-def test_the_file_ending_does_not_matter_to_a_naming_scheme(tmp_path, suffix):
+def test_file_endings_do_not_matter_to_naming_schemes(tmp_path, suffix):
     tree(tmp_path, "f1/dis-f1-b1" + suffix)
     assert rows(read(tmp_path, "emovo")) == [("f1/dis-f1-b1" + suffix, "disgust", "f1")]
 
@@ -238,7 +238,7 @@ def test_the_file_ending_does_not_matter_to_a_naming_scheme(tmp_path, suffix):
          "03-01-06-01-02-01-12"),
     ],
 )  # fmt: skip
-def test_a_file_whose_name_does_not_fit_is_listed_as_skipped_with_the_reason(tmp_path, spec, good, bad, reason):
+def test_misfit_file_names_are_skipped_with_the_reason(tmp_path, spec, good, bad, reason):
     corpus = read(tree(tmp_path, *good, bad), spec)
     assert reasons(corpus) == {bad: reason}
     assert len(corpus.utterances) == len(good)
@@ -249,7 +249,7 @@ def test_a_file_whose_name_does_not_fit_is_listed_as_skipped_with_the_reason(tmp
     [("ravdess", ["01"]), ("ravdess:vocal=speech", ["01"]), ("ravdess:vocal=song", ["02"]),
      ("ravdess:vocal=both", ["01", "02"])],
 )  # fmt: skip
-def test_ravdess_reads_the_vocal_channel_that_is_asked_for(tmp_path, spec, emotion_codes):
+def test_ravdess_reads_the_requested_vocal_channel(tmp_path, spec, emotion_codes):
     tree(tmp_path, *(f"Actor_0{actor}/03-0{vocal}-05-01-01-01-0{actor}.wav" for actor in (1, 2) for vocal in (1, 2)))
     corpus = read(tmp_path, spec)
     assert sorted({one.path.name[3:5] for one in corpus.utterances}) == emotion_codes
@@ -269,7 +269,7 @@ def test_a_copy_of_ravdess_inside_itself_is_read_once(tmp_path):
     }
 
 
-def test_a_mislabelled_copy_does_not_displace_the_ravdess_file_itself(tmp_path):
+def test_a_mislabelled_ravdess_copy_does_not_win(tmp_path):
     corpus = read(tree(tmp_path, *RAVDESS, "Actor_02/03-01-01-01-01-01-01.wav"), "ravdess")
     assert [item for item, _, _ in rows(corpus)] == list(RAVDESS)
     assert reasons(corpus) == {
@@ -297,12 +297,12 @@ def test_a_file_outside_any_class_folder_is_skipped(tmp_path):
         (r"folders:speaker=(?:x(\d+)|s(\d+))", "12"),
     ],
 )
-def test_the_speaker_is_what_the_expression_finds_or_its_first_group(tmp_path, spec, speaker):
+def test_speaker_is_the_match_or_its_first_group(tmp_path, spec, speaker):
     corpus = read(tree(tmp_path, "joy/take/s12-a.wav"), spec)
     assert corpus.speakers == (speaker,)
 
 
-def test_a_file_without_the_speaker_asked_for_is_skipped(tmp_path):
+def test_files_without_the_speaker_pattern_are_skipped(tmp_path):
     corpus = read(tree(tmp_path, "joy/s1.wav", "joy/s.wav", "joy/x.wav"), r"folders:speaker=s(\d*)")
     reason = r"speaker=s(\d*) finds nothing in its path"
     assert reasons(corpus) == {"joy/s.wav": reason, "joy/x.wav": reason}
@@ -323,12 +323,12 @@ def test_names_of_labels_that_are_none_are_refused(names):
         PLUGINS.make(CorpusReader, f"folders:names={names}")
 
 
-def test_a_name_for_a_label_that_there_is_not_is_refused(tmp_path):
+def test_renaming_an_unknown_label_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no label is 'agn' \(did you mean 'ang'\?\); the labels are ang, sad"):
         read(tree(tmp_path, "ang/1.wav", "sad/2.wav"), "folders:names=agn=anger")
 
 
-def test_a_speaker_that_is_not_a_regular_expression_is_refused():
+def test_an_invalid_speaker_expression_is_refused():
     with pytest.raises(UsageError, match=r"speaker=\(: it is not a regular expression: .*unterminated"):
         PLUGINS.make(CorpusReader, "folders:speaker=(")
 
@@ -339,7 +339,7 @@ def test_a_manifest_gives_path_label_and_speaker(tmp_path):
     assert [one.end for one in corpus.utterances] == [None, None]
 
 
-def test_a_manifest_may_have_its_columns_in_any_order_and_more_of_them(tmp_path):
+def test_annotation_columns_may_be_in_any_order(tmp_path):
     corpus = read(manifest(tmp_path, "note, speaker ,label,path\nx,s1, joy ,a.wav\n"), "csv")
     assert rows(corpus) == [("a.wav", "joy", "s1")]
 
@@ -366,7 +366,7 @@ def test_a_manifest_that_is_not_utf8_is_refused(tmp_path):
         read(path, "csv")
 
 
-def test_a_manifest_without_its_columns_is_refused_with_what_it_has_and_needs(tmp_path):
+def test_a_missing_annotation_column_is_refused(tmp_path):
     path = manifest(tmp_path, "path,lable,speaker\na.wav,joy,s1\n")
     with pytest.raises(UsageError) as caught:
         read(path, "csv")
@@ -382,20 +382,20 @@ def test_an_empty_manifest_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["x", "-1", "nan", "inf", "1:30", "1;5"])
 @pytest.mark.parametrize("column", ["start", "end"])
-def test_seconds_that_are_none_are_refused_with_their_line(tmp_path, column, text):
+def test_invalid_seconds_are_refused_with_their_line(tmp_path, column, text):
     path = manifest(tmp_path, f"path,label,speaker,{column}\na.wav,joy,s1,\na.wav,joy,s1,{text}\n")
     with pytest.raises(UsageError, match=f"line 3: {column} is '{re.escape(text)}'; expected seconds"):
         read(path, "csv")
 
 
 @pytest.mark.parametrize(("start", "end"), [("1", "1"), ("2", "1"), ("", "0")])
-def test_a_stretch_that_ends_before_it_begins_is_refused(tmp_path, start, end):
+def test_a_stretch_ending_before_its_start_is_refused(tmp_path, start, end):
     path = manifest(tmp_path, f"path,label,speaker,start,end\na.wav,joy,s1,{start},{end}\n")
     with pytest.raises(UsageError, match=r"line 2: end .* s is not after start"):
         read(path, "csv")
 
 
-def test_a_manifest_gives_stretches_sessions_and_splits(tmp_path):
+def test_annotation_files_give_stretches_and_splits(tmp_path):
     path = manifest(
         tmp_path,
         "path,label,speaker,start,end,session,split\n"
@@ -412,7 +412,7 @@ def test_a_manifest_gives_stretches_sessions_and_splits(tmp_path):
     assert corpus.items == ["a.wav#0-0.5", "a.wav#0.5-1.25", "deep/b.wav#2-"]
 
 
-def test_lines_without_a_file_or_a_label_are_skipped_with_their_number(tmp_path):
+def test_lines_without_file_or_label_are_skipped(tmp_path):
     path = manifest(tmp_path, "path,label,speaker\nnone.wav,joy,s1\na.wav,,s1\n,joy,s1\ndeep,joy,s1\na.wav,joy,s1\n")
     assert reasons(read(path, "csv")) == {
         "line 2": "there is no file 'none.wav'",
@@ -441,13 +441,13 @@ def test_a_manifest_may_name_its_columns_otherwise(tmp_path):
     assert read(path, "csv:path=file_id,label=emotion,speaker=,start=").speakers == ("",)
 
 
-def test_a_column_that_was_named_and_is_not_there_is_refused(tmp_path):
+def test_a_named_but_missing_column_is_refused(tmp_path):
     path = manifest(tmp_path, "path,label,speaker\na.wav,joy,s1\n")
     with pytest.raises(UsageError, match=r"lacks the column part .* with --corpus csv:label=COLUMN; csv:speaker= "):
         read(path, "csv:split=part")
 
 
-def test_a_file_under_two_labels_is_refused_with_both_lines(tmp_path):
+def test_a_file_under_two_labels_is_refused_with_lines(tmp_path):
     text = "path,label,speaker\na.wav,joy,s1\ndeep/b.wav,joy,s1\na.wav,sad,s1\n./deep//b.wav,joy,S2\n"
     with pytest.raises(UsageError) as caught:
         read(manifest(tmp_path, text), "csv")
@@ -476,7 +476,7 @@ def test_paths_as_windows_writes_them_are_found(tmp_path):
     }
 
 
-def test_a_path_of_the_wrong_case_is_answered_with_the_right(tmp_path):
+def test_a_path_in_wrong_case_suggests_the_right_one(tmp_path):
     path = manifest(tmp_path, "path,label,speaker\na.wav,joy,s1\nDeep/B.WAV,joy,s1\n")
     assert reasons(read(path, "csv")) == {
         "line 3": "there is no file 'Deep/B.WAV', but 'deep/b.wav', of other small and capital letters"
@@ -509,7 +509,7 @@ def test_every_line_is_used_left_out_or_refused(tmp_path_factory, lines):
     assert 0 <= left <= longer
 
 
-def test_an_absolute_path_in_a_manifest_stands_for_itself(tmp_path):
+def test_annotation_files_may_hold_absolute_paths(tmp_path):
     sound = tree(tmp_path / "elsewhere", "c.wav") / "c.wav"
     path = manifest(tmp_path / "here", f"path,label,speaker\n{sound},joy,\n")
     corpus = read(path, "csv")
@@ -541,7 +541,7 @@ def test_a_manifest_is_recognised_by_its_ending(tmp_path, name):
     assert find_reader(manifest(tmp_path, "path,label,speaker\n", name=name), READERS).name == "csv"
 
 
-def test_a_corpus_is_recognised_in_spite_of_one_odd_file_in_ten(tmp_path):
+def test_one_odd_file_in_ten_does_not_hide_a_layout(tmp_path):
     tree(tmp_path, *(f"f1/dis-f1-b{take}.wav" for take in range(9)), "odd.wav")
     assert find_reader(tmp_path, READERS).name == "emovo"
     tree(tmp_path, "odder.wav")
@@ -550,7 +550,7 @@ def test_a_corpus_is_recognised_in_spite_of_one_odd_file_in_ten(tmp_path):
 
 
 @pytest.mark.parametrize("names", [(), ("joy/1.wav", "fear/2.wav")])
-def test_a_layout_that_nobody_recognises_is_refused_with_the_ways_out(tmp_path, names):
+def test_unknown_layouts_are_refused_with_ways_out(tmp_path, names):
     with pytest.raises(UsageError) as caught:
         find_reader(tree(tmp_path, *names), READERS)
     message = str(caught.value)
@@ -565,7 +565,7 @@ def several_corpora(root):
     return root / "spoken"
 
 
-def test_a_folder_of_corpora_is_refused_with_those_below(tmp_path):
+def test_a_folder_of_corpora_is_refused_naming_them(tmp_path):
     root = several_corpora(tmp_path)
     with pytest.raises(UsageError) as caught:
         find_reader(root, READERS)
@@ -593,7 +593,7 @@ def test_folders_of_one_corpus_may_be_its_labels(tmp_path):
     check_level(tmp_path / "mixed", folders, READERS)
 
 
-def test_a_layout_that_several_recognise_is_refused_with_their_names(tmp_path):
+def test_a_layout_of_several_readers_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"in several ways: emovo, eager\. Choose one with --corpus NAME"):
         find_reader(tree(tmp_path, *EMOVO), [*(one for one in READERS if one.name == "emovo"), Eager()])
 
@@ -604,7 +604,7 @@ def test_a_corpus_that_is_not_there_is_refused(tmp_path, use):
         use(tmp_path / "nowhere")
 
 
-def test_a_corpus_without_one_usable_utterance_is_refused_with_reasons(tmp_path):
+def test_a_corpus_without_utterances_is_refused(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UsageError, match=r"The reader emovo found no utterance in .*x\.wav: its name is not EMOTION"):
@@ -753,7 +753,7 @@ def test_a_reader_that_fits_many_files_is_named(tmp_path):
         find_reader(tree(tmp_path, *names), READERS)
 
 
-def test_a_corpus_is_read_alike_through_a_link_and_a_relative_path(tmp_path, monkeypatch):
+def test_links_and_relative_paths_give_the_same_corpus(tmp_path, monkeypatch):
     tree(tmp_path / "real", *EMOVO)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     monkeypatch.chdir(tmp_path)
@@ -764,7 +764,7 @@ STRETCHES = st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.none() | st.
 
 
 @given(st.lists(STRETCHES, min_size=1, unique=True).flatmap(lambda one: st.tuples(st.just(one), st.permutations(one))))
-def test_a_corpus_has_one_order_whatever_order_its_files_come_in(orders):
+def test_corpus_order_does_not_depend_on_file_order(orders):
     root = Path(__file__).parent
     first, second = (
         read_corpus(
@@ -793,14 +793,14 @@ def corpus_of(*utterances):
     return read_corpus(root, Listed(table=CorpusTable(utterances, [Skipped("x", "y")])))
 
 
-def test_a_corpus_is_named_by_its_content_and_not_by_its_paths_or_order():
+def test_fingerprints_depend_on_content_not_on_paths():
     one = corpus_of(Utterance(Path("a"), "joy", "s1"), Utterance(Path("b"), "fear", "s2"))
     renamed = corpus_of(Utterance(Path("z"), "joy", "s1"), Utterance(Path("b"), "fear", "s2"))
     assert one.fingerprint(["1", "2"]) == renamed.fingerprint(["2", "1"])
 
 
 @pytest.mark.parametrize("change", [{"label": "fear"}, {"speaker": "s9"}, {"split": "val"}])
-def test_a_corpus_with_another_label_speaker_or_split_has_another_name(change):
+def test_fingerprints_depend_on_label_speaker_split(change):
     usual = {"path": Path("a"), "label": "joy", "speaker": "s1", "split": "train"}
     one, other = corpus_of(Utterance(**usual)), corpus_of(Utterance(**usual | change))
     assert one.fingerprint(["1"]) != other.fingerprint(["1"])

@@ -154,7 +154,7 @@ def database():
 
 
 @pytest.mark.parametrize("folders", [("Train", "Val"), ("Train_AFEW", "Val_AFEW")])
-def test_afew5_is_read_from_its_folders_and_splits_by_itself(tmp_path, folders):
+def test_afew5_is_read_from_folders_with_its_splits(tmp_path, folders):
     corpus = read(afew5(tmp_path, *folders), "afew5")
     assert rows(corpus)[0] == (f"{folders[0]}/Angry/000046280.avi", "angry", "")
     assert corpus.labels == ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -187,7 +187,7 @@ def test_baum1s_gives_the_six_basic_emotions_alone(tmp_path, ending):
     assert len(LeaveOneSpeakerGroupOut(groups=5).folds_of(corpus)) == 5
 
 
-def test_a_clip_of_baum1s_without_a_clear_line_or_a_file_is_skipped(tmp_path):
+def test_unclear_or_missing_baum1s_clips_are_skipped(tmp_path):
     lines = (("S001_001", "Anger", 8), *BAUM1S[2:5], ("S009_001", "Fear", 7))
     skipped = reasons(read(baum1s(tmp_path, lines=lines), "baum1s"))
     assert skipped["BAUM1s_MP4 - All/s001/S001_001.mp4"] == "Annotations_BAUM1s.xlsx says 'Anger' but code '8'"
@@ -241,7 +241,7 @@ def test_iemocap_reads_the_classes_that_are_asked_for(tmp_path):
     assert [row[1] for row in rows(corpus)] == ["excitement", "frustration", "no agreement", "frustration"]
 
 
-def test_iemocap_reads_turns_as_stretches_of_the_stereo_dialogues(tmp_path):
+def test_iemocap_turns_are_stretches_of_dialogues(tmp_path):
     corpus = read(iemocap(tmp_path), "iemocap:sound=dialogs")
     assert corpus.items == [
         "Session1/dialog/wav/Ses01F_impro01.wav#6.2901-8.2357",
@@ -277,7 +277,7 @@ def test_meld_is_read_from_its_annotation_files(tmp_path):
     }
 
 
-def test_the_splits_of_meld_share_speakers_and_are_refused_by_name(tmp_path):
+def test_meld_splits_that_share_speakers_are_refused(tmp_path):
     corpus = read(meld(tmp_path), "meld")
     with pytest.raises(UsageError, match=r"the same speaker in training and in test: Ross\..*--protocol loso or losgo"):
         split(Predefined(test="test"), corpus)
@@ -293,7 +293,7 @@ def test_meld_without_its_columns_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("storage", ["csv", "parquet"])
-def test_an_audformat_database_gives_labels_stretches_speakers_and_splits(tmp_path, database, storage):
+def test_audformat_gives_labels_stretches_and_splits(tmp_path, database, storage):
     database(tmp_path, storage)
     corpus = read(tmp_path, "audformat")
     assert [(*row, one.split) for row, one in zip(rows(corpus), corpus.utterances, strict=True)] == [
@@ -319,7 +319,7 @@ def test_a_file_labelled_twice_is_read_in_segments(tmp_path, database):
     assert read(tmp_path, "audformat:table=whole").items == ["wav/0.wav", "wav/1.wav"]
 
 
-def test_an_audformat_database_is_read_by_table_column_and_without_speakers(tmp_path, database):
+def test_audformat_is_read_by_table_and_column(tmp_path, database):
     database(tmp_path)
     (tmp_path / "wav" / "5.wav").unlink()
     corpus = read(tmp_path, "audformat:table=emotion.test,speaker=gender")
@@ -359,7 +359,7 @@ def test_what_audb_publishes_and_loads_is_read(tmp_path, database):
         ("audformat:speaker=spaeker", r"column 'spaeker' for the speaker \(did you mean 'speaker'\?\); it has emotion"),
     ],
 )
-def test_what_an_audformat_database_lacks_is_named_with_what_it_has(tmp_path, database, spec, reason):
+def test_what_audformat_lacks_is_named_with_the_rest(tmp_path, database, spec, reason):
     database(tmp_path)
     with pytest.raises(UsageError, match=reason):
         read(tmp_path, spec)
@@ -386,7 +386,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_no_pickle_and_no_code_of_an_audformat_database_is_ever_run(tmp_path, database):
+def test_pickles_and_code_in_audformat_are_never_run(tmp_path, database):
     made = database(tmp_path)
     sprung = tmp_path / "sprung"
     for table in made.tables:
@@ -403,7 +403,7 @@ def test_no_pickle_and_no_code_of_an_audformat_database_is_ever_run(tmp_path, da
     assert not sprung.exists()
 
 
-def test_without_audformat_its_reader_says_what_to_install(tmp_path, database, monkeypatch):
+def test_without_audformat_the_error_names_the_package(tmp_path, database, monkeypatch):
     database(tmp_path)
     monkeypatch.setitem(sys.modules, "audformat", None)
     with pytest.raises(UsageError, match=r"pip install 'bserkit\[audformat\]'"):
@@ -417,7 +417,7 @@ def test_each_layout_is_recognised_by_its_reader_alone(tmp_path, make, expected)
     assert find_reader(make(tmp_path), READERS).name == expected
 
 
-def test_an_audformat_database_is_recognised_by_its_reader_alone(tmp_path, database):
+def test_audformat_is_recognised_by_its_reader_alone(tmp_path, database):
     database(tmp_path)
     assert find_reader(tmp_path, READERS).name == "audformat"
 
@@ -432,6 +432,6 @@ def test_an_audformat_database_is_recognised_by_its_reader_alone(tmp_path, datab
         ("audformat", r"expects a database's header, db\.yaml, beside its tables and media"),
     ],
 )
-def test_a_folder_of_another_layout_is_refused_with_what_was_expected(tmp_path, spec, expected):
+def test_another_layout_is_refused_with_the_expected(tmp_path, spec, expected):
     with pytest.raises(UsageError, match=f"The reader {spec} {expected}"):
         read(tree(tmp_path, "joy/1.wav"), spec)
