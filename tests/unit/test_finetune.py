@@ -135,7 +135,7 @@ def stop_after(epoch):
     return note
 
 
-def test_every_fold_and_channel_has_a_network_that_learns_from_its_training_speakers_alone(utterances):
+def test_networks_train_only_on_their_folds_speakers(utterances):
     planned = plan(utterances, transforms=(LeftRight(),))
     assert [(one.fold, one.channel) for one in planned] == [(n, c) for n in SPEAKERS for c in ("left", "right")]
     for training in planned:
@@ -143,14 +143,14 @@ def test_every_fold_and_channel_has_a_network_that_learns_from_its_training_spea
         assert not training.held_out
 
 
-def test_learning_lowers_the_loss_and_changes_the_features(utterances, store):
+def test_training_lowers_the_loss_and_changes_features(utterances, store):
     training = plan(utterances, Sgd(epochs=30, lr=0.05, dropout=0.0))[0]
     trained = learn(training, store)
     assert trained.curves[-1]["train/loss"] < 0.5 * trained.curves[0]["train/loss"]
     assert not torch.equal(trained.backbone.load("cpu")(PLANES), Tiny().load("cpu")(PLANES))
 
 
-def test_the_same_training_gives_the_same_bits_twice_and_leaves_the_global_generator_as_it_was(utterances, tmp_path):
+def test_training_repeats_exactly_with_its_own_seed(utterances, tmp_path):
     training = plan(utterances)[0]
     before = torch.random.get_rng_state()
     one = learn(training, FeatureStore(tmp_path / "one"))
@@ -168,7 +168,7 @@ def test_seed_channel_and_fold_draw_different_numbers(utterances):
 
 @pytest.mark.parametrize("patience", [0, 3])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(utterances, tmp_path, patience, epoch):
+def test_interrupted_training_ends_as_uninterrupted(utterances, tmp_path, patience, epoch):
     training = plan(utterances, Sgd(epochs=4, lr=0.05, patience=patience))[0]
     whole = learn(training, FeatureStore(tmp_path / "whole"))
     store, noted = FeatureStore(tmp_path / "broken"), []
@@ -180,7 +180,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(utterances, tmp_pa
     assert noted == [1, 2, 3, 4]
 
 
-def test_epochs_before_the_interruption_are_not_learned_again(utterances, store):
+def test_epochs_before_an_interruption_are_kept(utterances, store):
     training = plan(utterances, Sgd(epochs=3, lr=0.05))[0]
     with pytest.raises(KeyboardInterrupt):
         learn(training, store, stop_after(2))
@@ -266,7 +266,7 @@ def test_a_network_of_another_fold_is_not_taken(utterances, store):
     assert digest(learn(one, store)) == expected
 
 
-def test_a_finished_training_is_used_again_without_any_audio(utterances, store):
+def test_a_finished_training_is_reused_without_audio(utterances, store):
     training = plan(utterances)[0]
     first = learn(training, store)
     for utterance in utterances:
@@ -284,7 +284,7 @@ STOPPING = Sgd(epochs=2, lr=0.05, patience=1, class_weight="balanced")
 
 @pytest.mark.parametrize("recipe", [Sgd(epochs=2, lr=0.05), STOPPING], ids=["plain", "stopping and weighted"])
 @pytest.mark.parametrize("poison", ["loud", "not numbers", "gone", "relabelled"])
-def test_nothing_of_a_test_speaker_reaches_the_network_of_its_fold(utterances, tmp_path, recipe, poison):
+def test_test_speakers_never_reach_their_network(utterances, tmp_path, recipe, poison):
     honest = learn(plan(utterances, recipe)[0], FeatureStore(tmp_path / "honest"))
     poisoned = list(utterances)
     for index, utterance in enumerate(utterances):
@@ -305,7 +305,7 @@ def test_nothing_of_a_test_speaker_reaches_the_network_of_its_fold(utterances, t
     assert curves(again) == curves(honest)
 
 
-def test_a_changed_training_speaker_changes_the_network(utterances, tmp_path):
+def test_changed_training_speech_changes_the_network(utterances, tmp_path):
     honest = learn(plan(utterances)[1], FeatureStore(tmp_path / "honest"))
     soundfile.write(utterances[0].path, 0.1 * np.random.default_rng(9).normal(size=(16000, 2)), 16000)
     assert digest(learn(plan(utterances)[1], FeatureStore(tmp_path / "changed"))) != digest(honest)
@@ -320,7 +320,7 @@ def test_the_order_and_names_of_files_change_no_bit(utterances, tmp_path):
     assert digest(learn(plan(renamed)[0], FeatureStore(tmp_path / "renamed"))) == digest(straight)
 
 
-def test_stopping_early_listens_to_training_speakers_that_are_not_learned_from(utterances):
+def test_early_stopping_holds_out_training_speakers(utterances):
     for training in plan(utterances, STOPPING):
         learned, held_out = (
             {item.utterance.speaker for item in items} for items in (training.learned, training.held_out)
@@ -340,7 +340,7 @@ def test_stopping_early_goes_back_to_the_best_epoch(utterances, tmp_path):
     assert values(short) == values(stopped)
 
 
-def test_balanced_class_weights_count_training_items_alone(utterances):
+def test_class_weights_count_training_utterances_only(utterances):
     training = plan(utterances, Sgd(class_weight="balanced"))[0]
     # Three speakers with two calm, one glad and one mad utterance each.
     assert training.classes == LABELS
@@ -356,7 +356,7 @@ def test_class_weights_move_the_network(utterances, tmp_path):
     assert digest(plain) != digest(balanced)
 
 
-def test_a_class_that_a_folds_training_speakers_lack_has_no_place_in_its_network_and_the_run_goes_on(utterances, store):
+def test_absent_training_classes_have_no_output(utterances, store):
     # Only the first speaker is ever mad.
     calm = {one for one in utterances if one.label == "mad" and one.speaker != TEST_SPEAKER}
     mild = [replace(one, label="calm") if one in calm else one for one in utterances]
@@ -375,13 +375,13 @@ def test_a_class_that_a_folds_training_speakers_lack_has_no_place_in_its_network
     assert result.scores[FUSION].shape == (len(mild), 3)
 
 
-def test_a_fold_with_a_single_class_to_learn_is_an_error_that_names_it(utterances):
+def test_a_fold_with_one_training_class_is_refused(utterances):
     calm = [replace(one, label="calm") if one.speaker != TEST_SPEAKER else one for one in utterances]
     with pytest.raises(UsageError, match=r"Fold ann: all 12 items to fine-tune on are labelled 'calm'"):
         plan(calm)
 
 
-def test_stopping_early_needs_two_named_training_speakers(utterances):
+def test_early_stopping_needs_two_training_speakers(utterances):
     alike = [replace(one, speaker="bob") if one.speaker != TEST_SPEAKER else one for one in utterances]
     with pytest.raises(UsageError, match=r"one training speaker.*patience=0"):
         trainings(STOPPING, extraction(), alike, [content_digest(one) for one in alike], folds_of(alike)[:1])
@@ -401,7 +401,7 @@ def test_no_batch_is_left_with_a_single_segment(utterances, store):
     assert numbers["train/accuracy"] * 30 == pytest.approx(round(numbers["train/accuracy"] * 30))
 
 
-def test_frozen_convolutions_keep_their_values_and_the_rest_changes(utterances, store):
+def test_frozen_convolutions_keep_their_values(utterances, store):
     training = plan(utterances, Sgd(epochs=1, lr=0.05, freeze="conv"))[0]
     before, after = Tiny().load("cpu"), learn(training, store).backbone.load("cpu")
     assert torch.equal(before[1].weight, after[1].weight)
@@ -416,17 +416,17 @@ def test_frozen_convolutions_keep_their_values_and_the_rest_changes(utterances, 
     ],
     ids=["fixed", "all convolutions"],
 )
-def test_a_backbone_with_nothing_left_to_change_is_refused_before_any_work(backbone, freeze, said):
+def test_a_backbone_with_nothing_to_train_is_refused(backbone, freeze, said):
     with pytest.raises(UsageError, match=said):
         check_trainable(Sgd(freeze=freeze), backbone)
 
 
-def test_a_loss_that_is_not_a_number_any_more_is_an_error_that_says_what_to_do(utterances, store):
+def test_a_non_finite_loss_is_an_error_with_advice(utterances, store):
     with pytest.raises(BserkitError, match=r"the loss is not a number any more\. Use a lower learning rate"):
         learn(plan(utterances, Sgd(epochs=9, lr=1e30))[0], store)
 
 
-def test_bf16_learns_in_bf16_and_its_network_is_another(utterances, store):
+def test_bf16_training_gives_another_network(utterances, store):
     wide, narrow = (learn(plan(utterances, precision=precision)[0], store) for precision in ("fp32", "bf16"))
     assert wide.weights.parent != narrow.weights.parent
     assert digest(wide) != digest(narrow)
@@ -439,7 +439,7 @@ def test_bf16_learns_in_bf16_and_its_network_is_another(utterances, store):
     [AlexNet(weights="random"), Torchvision(arch="squeezenet1_1", weights="random")],
     ids=["alexnet", "squeezenet"],
 )
-def test_what_is_kept_of_a_torchvision_network_is_a_weights_file_of_the_same_backbone(backbone, tmp_path):
+def test_a_kept_torchvision_network_is_a_weights_file(backbone, tmp_path):
     network = backbone.load("cpu")
     with torch.no_grad():
         for value in network.parameters():
@@ -456,7 +456,7 @@ def test_what_is_kept_of_a_torchvision_network_is_a_weights_file_of_the_same_bac
     assert whole.keys() - changed == {f"{last}.weight", f"{last}.bias"}
 
 
-def test_a_fine_tuned_squeezenet_gives_features_under_a_name_of_its_own(utterances, store):
+def test_a_fine_tuned_squeezenet_has_its_own_features(utterances, store):
     backbone = Torchvision(arch="squeezenet1_1", weights="random")
     few = [one for one in utterances if one.label != "mad"][:6]
     digests, fold = [content_digest(one) for one in few], Fold("rest", np.arange(6), np.arange(0))
@@ -470,7 +470,7 @@ def test_a_fine_tuned_squeezenet_gives_features_under_a_name_of_its_own(utteranc
     assert not torch.equal(named.load("cpu")(PLANES), backbone.load("cpu")(PLANES))
 
 
-def test_a_backbone_without_weights_of_its_own_is_kept_whole(utterances, store):
+def test_backbones_without_weights_are_kept_whole(utterances, store):
     trained = learn(plan(utterances)[0], store)
     assert trained.backbone.weights_digest() == digest(trained)
     assert trained.backbone.feature_size() == 5
@@ -497,7 +497,7 @@ def test_each_fold_is_evaluated_by_views_of_its_own(utterances):
     np.testing.assert_array_equal(result.scores[FUSION][result.fold_of > 0], alone.scores[FUSION][alone.fold_of > 0])
 
 
-def test_fine_tuning_is_a_setting_that_a_configuration_file_gives_again(tmp_path):
+def test_fine_tuning_is_kept_in_the_configuration(tmp_path):
     plugins = load_plugins(outside=False)
     given = {"device": "cpu", "precision": "fp32", "seed": 4, "finetune": "sgd:epochs=3,freeze=conv"}
     settings = resolve(given, plugins)
@@ -520,7 +520,7 @@ def test_the_papers_settings_are_the_defaults():
     assert (recipe.epochs, recipe.lr, recipe.batch, recipe.dropout, recipe.patience) == (300, 0.001, 30, 0.5, 0)
 
 
-def test_a_kept_network_is_listed_and_pruned_with_the_features(utterances, store):
+def test_a_kept_network_is_listed_and_pruned(utterances, store):
     learn(plan(utterances)[0], store)
     (entry,) = store.entries()
     assert entry.described() == "mono, logmel, tiny, tiny 0, fp32, fine-tuned without ann"

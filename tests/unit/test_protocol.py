@@ -72,7 +72,7 @@ SHUFFLED = SPEAKERS.flatmap(lambda speakers: st.tuples(st.just(speakers), st.per
 LEAVING_OUT = st.sampled_from(["loso", "losgo", "losgo:groups=2", "losgo:groups=3", "losgo:groups=50"])
 
 
-def test_loso_evaluates_each_speaker_on_all_others_in_the_order_of_their_names():
+def test_loso_tests_each_speaker_in_order_of_names():
     found = utterances(["b", "a", "c", "a"])
     assert sides(found, split(protocol("loso"), found)) == [
         ("a", ["0", "2"], ["1", "3"]),
@@ -108,7 +108,7 @@ def test_fewer_than_two_groups_are_refused(groups):
 
 
 @given(SPEAKERS, LEAVING_OUT)
-def test_every_item_is_evaluated_once_by_what_was_learned_from_all_other_groups(speakers, spec):
+def test_every_utterance_is_tested_once_across_folds(speakers, spec):
     found = utterances(speakers)
     folds = split(protocol(spec), found)
     assert sorted(np.concatenate([fold.test for fold in folds]).tolist()) == list(range(len(found)))
@@ -119,7 +119,7 @@ def test_every_item_is_evaluated_once_by_what_was_learned_from_all_other_groups(
 
 
 @given(SHUFFLED, LEAVING_OUT)
-def test_the_order_of_utterances_does_not_decide_which_fold_a_speaker_is_in(shuffled, spec):
+def test_a_speakers_fold_ignores_the_utterance_order(shuffled, spec):
     speakers, order = shuffled
     found = utterances(speakers)
     reordered = [found[index] for index in order]
@@ -129,7 +129,7 @@ def test_the_order_of_utterances_does_not_decide_which_fold_a_speaker_is_in(shuf
 
 
 @pytest.mark.parametrize("spec", ["loso", "losgo"])
-def test_utterances_without_a_speaker_are_refused_with_their_number_and_the_ways_out(spec):
+def test_utterances_without_a_speaker_are_refused(spec):
     with pytest.raises(UsageError) as caught:
         split(protocol(spec), utterances(["a", "", "b", ""]))
     message = str(caught.value)
@@ -145,7 +145,7 @@ def test_one_speaker_alone_is_refused(spec):
         split(protocol(spec), utterances(["a", "a"]))
 
 
-def test_predefined_learns_from_train_and_evaluates_the_only_other_split():
+def test_predefined_tests_the_only_split_but_train():
     found = utterances(["a", "b", "c", "d"], ["train", "val", "train", ""])
     assert sides(found, split(protocol("predefined"), found)) == [("val", ["0", "2"], ["1"])]
 
@@ -166,7 +166,7 @@ def test_predefined_takes_the_splits_that_are_named():
         ("predefined:test=train", ["train", "val", "val"], "train, val"),
     ],
 )
-def test_predefined_refuses_splits_that_the_corpus_does_not_have_or_that_are_unclear(spec, splits, known):
+def test_predefined_refuses_missing_or_unclear_splits(spec, splits, known):
     with pytest.raises(UsageError) as caught:
         split(protocol(spec), utterances(["a", "b", "c"], splits))
     assert f"the corpus has {known}" in str(caught.value)
@@ -183,7 +183,7 @@ def test_a_speaker_on_both_sides_is_refused_by_name():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["train", "val"])), min_size=1))
-def test_predefined_splits_either_share_no_speaker_or_are_refused(items):
+def test_predefined_splits_may_not_share_speakers(items):
     found = utterances(*(list(column) for column in zip(*items, strict=True)))
     parts = {part: {speaker for speaker, where in items if where == part} for part in ("train", "val")}
     fair = all(parts.values()) and not parts["train"] & parts["val"]
@@ -196,12 +196,12 @@ def test_predefined_splits_either_share_no_speaker_or_are_refused(items):
             split(protocol("predefined"), found)
 
 
-def test_utterances_without_a_speaker_are_no_shared_speaker():
+def test_nameless_speakers_are_no_shared_speaker():
     found = utterances(["", "", "a"], ["train", "val", "val"])
     assert len(split(protocol("predefined"), found)) == 1
 
 
-def test_a_speaker_on_both_sides_is_refused_whatever_the_protocol():
+def test_a_speaker_on_both_sides_is_refused():
     with pytest.raises(UsageError, match="the same speaker in training and in test: a"):
         split(Given(train=(0, 1), test=(2,)), utterances(["a", "b", "a"]))
 
@@ -231,7 +231,7 @@ def test_folds_by_speaker_do_not_part_two_spellings(spec):
         assert not sides[0] & sides[1]
 
 
-def test_one_speaker_spelt_two_ways_is_one_speaker_alone():
+def test_one_speaker_spelt_two_ways_is_one_speaker():
     with pytest.raises(UsageError, match="needs at least two speakers; the corpus has 1"):
         split(protocol("loso"), utterances(["s1", "S1"]))
 
@@ -263,7 +263,7 @@ def test_a_fold_that_learns_no_tested_class_is_refused():
         split(protocol("predefined"), found)
 
 
-def test_classes_that_a_fold_does_not_learn_are_a_caution():
+def test_classes_absent_from_training_are_a_caution():
     found = labelled(("a", "joy"), ("a", "fear"), ("b", "joy"), ("b", "fear"), ("c", "joy"), ("c", "calm"))
     folds = split(protocol("loso"), found)
     told = cautions(corpus(found), folds)
@@ -273,7 +273,7 @@ def test_classes_that_a_fold_does_not_learn_are_a_caution():
     ]
 
 
-def test_a_long_list_of_folds_is_cut_and_says_where_all_are():
+def test_a_cut_list_of_folds_says_where_all_are():
     found = {f"fold{number}": ["x" * 100] for number in range(20)}
     assert by_fold(found).endswith("fold8: " + "x" * 100 + "; and 11 more folds, all in the run's folds_summary.csv")
 
@@ -286,7 +286,7 @@ def test_a_split_that_is_beyond_doubt_has_no_caution():
 @given(
     st.lists(st.sampled_from(["joy", "fear", "calm"]), min_size=9, max_size=40).filter(lambda one: len(set(one)) > 1)
 )
-def test_stratified_tests_every_item_once_with_equal_shares(labels):
+def test_stratified_tests_each_utterance_once_evenly(labels):
     found = labelled(*(("", label) for label in [*labels, "joy", "joy", "fear", "fear"]))
     folds = split(protocol("stratified:folds=2"), found)
     assert sorted(np.concatenate([fold.test for fold in folds]).tolist()) == list(range(len(found)))
@@ -299,7 +299,7 @@ def test_stratified_tests_every_item_once_with_equal_shares(labels):
     )
 
 
-def test_stratified_folds_do_not_depend_on_the_items_order():
+def test_stratified_folds_do_not_depend_on_order():
     found = labelled(*(("", label) for label in ["joy", "fear"] * 8))
     order = np.random.default_rng(0).permutation(16)
     shuffled = [found[index] for index in order]
@@ -316,7 +316,7 @@ def test_stratified_folds_follow_their_seed():
     assert one != other
 
 
-def test_stratified_is_refused_where_speakers_are_known():
+def test_stratified_is_refused_if_speakers_are_known():
     found = labelled(*((speaker, label) for speaker in "ab" for label in ["joy", "fear"] * 5))
     with pytest.raises(UsageError, match=r"the same speaker in training and in test: .*--protocol loso"):
         split(protocol("stratified"), found)
@@ -328,7 +328,7 @@ def test_more_stratified_folds_than_items_are_refused():
         split(protocol("stratified"), utterances(["", ""]))
 
 
-def test_speaker_groups_put_the_largest_speaker_first_into_the_smallest_group():
+def test_the_largest_speaker_joins_the_smallest_group():
     speakers = ["e"] + ["d"] * 5 + ["c"] * 2 + ["b"] * 3 + ["a"] * 3
     groups = dict(zip(speakers, speaker_groups(speakers, 2).tolist(), strict=True))
     assert groups == {"d": 0, "a": 1, "b": 1, "c": 0, "e": 1}
@@ -349,27 +349,27 @@ def test_speakers_of_equal_size_are_grouped_by_name():
 
 
 @given(SPEAKERS, st.integers(1, 15))
-def test_speaker_groups_never_split_a_speaker_and_leave_no_group_empty(speakers, groups):
+def test_groups_split_no_speaker_and_are_never_empty(speakers, groups):
     group_of = speaker_groups(speakers, groups)
     assert len({*zip(speakers, group_of.tolist(), strict=True)}) == len(set(speakers))
     assert set(group_of.tolist()) == set(range(min(groups, len(set(speakers)))))
 
 
 @given(SPEAKERS, st.integers(2, 15))
-def test_speaker_groups_differ_by_no_more_than_the_largest_speaker(speakers, groups):
+def test_group_sizes_differ_by_one_speaker_at_most(speakers, groups):
     sizes = Counter(speaker_groups(speakers, groups).tolist()).values()
     assert max(sizes) - min(sizes) <= max(Counter(speakers).values())
 
 
 @given(SHUFFLED, st.integers(1, 15))
-def test_speaker_groups_follow_the_items_into_any_order(shuffled, groups):
+def test_speaker_groups_do_not_depend_on_order(shuffled, groups):
     speakers, order = shuffled
     reordered = speaker_groups([speakers[index] for index in order], groups)
     np.testing.assert_array_equal(reordered, speaker_groups(speakers, groups)[list(order)])
 
 
 @given(SPEAKERS)
-def test_as_many_groups_as_speakers_are_the_speakers_in_the_order_of_their_names(speakers):
+def test_enough_groups_give_one_speaker_each_by_name(speakers):
     names = sorted(set(speakers))
     expected = [names.index(speaker) for speaker in speakers]
     assert speaker_groups(speakers, len(names)).tolist() == expected
@@ -386,7 +386,7 @@ def found(speakers):
     return [Utterance(Path.cwd() / one.path, one.label, one.speaker) for one in utterances(speakers)]
 
 
-def test_a_folds_file_gives_its_folds_in_their_order_and_leaves_out_what_it_does_not_name(tmp_path):
+def test_a_folds_file_sets_fold_order_and_contents(tmp_path):
     file = folds_file(
         tmp_path,
         "2.wav,second,test",
@@ -399,27 +399,27 @@ def test_a_folds_file_gives_its_folds_in_their_order_and_leaves_out_what_it_does
     assert sides(speakers, split(file, speakers)) == [("second", ["0"], ["2"]), ("first", ["0", "3"], ["4"])]
 
 
-def test_a_folds_file_may_have_other_columns_in_any_order_spaces_and_a_byte_order_mark(tmp_path):
+def test_a_folds_file_may_have_more_columns_and_a_bom(tmp_path):
     rows = ("test, x ,0.wav,anything", "train,x,1.wav,", "")
     file = folds_file(tmp_path, *rows, header="\ufeffpart,fold,utterance,comment")
     assert sides(found("ab"), split(file, found("ab"))) == [("x", ["1"], ["0"])]
 
 
-def test_a_folds_file_finds_names_that_begin_with_a_blank(tmp_path):
+def test_a_folds_file_finds_names_with_a_leading_blank(tmp_path):
     file = folds_file(tmp_path, " 0.wav,x,train", "1.wav,x,test")
     one, other = found("ab")
     (fold,) = split(file, [replace(one, path=Path.cwd() / " 0.wav"), other])
     assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
 
 
-def test_stretches_of_one_file_are_told_apart_by_their_seconds(tmp_path):
+def test_stretches_of_a_file_are_told_apart_by_seconds(tmp_path):
     path = Path.cwd() / "long.wav"
     parts = [Utterance(path, "joy", "a", 0.0, 1.5), Utterance(path, "joy", "b", 1.5)]
     (fold,) = split(folds_file(tmp_path, "long.wav#0-1.5,x,train", "long.wav#1.5-,x,test"), parts)
     assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
 
 
-def test_what_was_left_out_of_the_corpus_is_left_out_of_the_folds(tmp_path):
+def test_skipped_recordings_are_left_out_of_the_folds(tmp_path):
     file = folds_file(tmp_path, "0.wav,x,train", "bad.wav,x,train", "1.wav,x,test")
     (fold,) = split_corpus(file, corpus(found("ab"), skipped=["bad.wav"]))
     assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
@@ -447,18 +447,18 @@ def test_what_was_left_out_of_the_corpus_is_left_out_of_the_folds(tmp_path):
         ([], "has no rows below its first line"),
     ],
 )
-def test_a_folds_file_that_cannot_be_meant_is_refused_with_its_line(tmp_path, rows, message):
+def test_an_invalid_folds_file_is_refused_by_line(tmp_path, rows, message):
     with pytest.raises(UsageError, match=message):
         split(folds_file(tmp_path, *rows), found("abc"))
 
 
 @pytest.mark.parametrize("header", ["", "utterance,part", "item,fold,part"])
-def test_a_folds_file_without_a_column_is_refused_with_what_it_has(tmp_path, header):
+def test_a_folds_file_without_a_column_is_refused(tmp_path, header):
     with pytest.raises(UsageError, match=r"The folds file .* lacks the column .*Needed: utterance, fold, part"):
         split(folds_file(tmp_path, "0.wav,x,train", header=header), found("ab"))
 
 
-def test_a_folds_file_with_a_column_named_twice_is_refused(tmp_path):
+def test_a_folds_file_with_a_column_twice_is_refused(tmp_path):
     file = folds_file(tmp_path, "0.wav,x,train,y", header="utterance,fold,part,fold")
     with pytest.raises(UsageError, match="names the column fold 2 times"):
         split(file, found("ab"))
@@ -471,7 +471,7 @@ def test_a_folds_file_names_files_in_any_unicode_form(tmp_path):
     assert (fold.train.tolist(), fold.test.tolist()) == ([0], [1])
 
 
-def test_a_folds_file_that_is_not_there_or_is_no_text_is_refused(tmp_path):
+def test_a_missing_or_binary_folds_file_is_refused(tmp_path):
     missing = FoldsFile(path=str(tmp_path / "none.csv"))
     for ask in (missing.digest, lambda: split(missing, found("ab"))):
         with pytest.raises(UsageError, match=r"none\.csv cannot be read: No such file"):
@@ -488,7 +488,7 @@ def test_a_folds_file_is_named_by_its_content(tmp_path):
     assert protocol("loso").digest() == ""
 
 
-def test_overlapping_speakers_are_refused_by_name_unless_they_are_allowed(tmp_path):
+def test_overlapping_speakers_need_permission(tmp_path):
     rows = ["0.wav,x,train", "1.wav,x,test", "2.wav,x,train", "3.wav,y,train", "2.wav,y,test", "0.wav,z,train"]
     file, speakers = folds_file(tmp_path, *rows, "4.wav,z,test"), found("aabba")
     with pytest.raises(UsageError) as caught:
@@ -502,7 +502,7 @@ def test_overlapping_speakers_are_refused_by_name_unless_they_are_allowed(tmp_pa
     assert by_fold(overlap) == "x: a; y: b; z: a"
 
 
-def test_overlap_is_allowed_whatever_the_protocol_and_empty_sides_never_are():
+def test_overlap_may_be_allowed_but_empty_sides_never():
     speakers = utterances(["a", "b", "a"], ["train", "train", "val"])
     assert len(split(protocol("predefined"), speakers, allow_speaker_overlap=True)) == 1
     with pytest.raises(UsageError, match="both sides need some"):
