@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_audit_of_emovo_finds_its_silent_sides_and_its_loud_right_channel(shared, cli):
+def test_emovo_audit_finds_silent_sides_and_loud_right(shared, cli):
     done = cli("audit", shared / "corpora" / "emovo")
     assert done.returncode == 0, done.stderr
     assert "14 recordings are without stereo (f1 neutral 13, f1 anger 1)" in done.stdout
@@ -17,7 +17,7 @@ def test_the_audit_of_emovo_finds_its_silent_sides_and_its_loud_right_channel(sh
     assert "+8.6" in m3
 
 
-def test_the_audit_of_urdu_finds_one_voice_under_two_names_and_confounded_labels(shared, cli, tmp_path):
+def test_urdu_audit_finds_shared_voice_and_confounding(shared, cli, tmp_path):
     out = tmp_path / "pairs.csv"
     done = cli("audit", shared / "corpora" / "urdu", "--out", out, "--quiet")
     assert done.returncode == 0, done.stderr

@@ -73,7 +73,7 @@ def refused(ended):
     return ended.stderr.removeprefix("Error: ")
 
 
-def test_every_run_logs_the_interval_over_speakers_of_its_predictions(first_run):
+def test_runs_log_intervals_over_speakers(first_run):
     table = fusion(first_run)
     counts = [confuse(own["label"], own["decided"], ["calm", "glad", "mad"]) for _, own in table.groupby("speaker")]
     expected = speaker_intervals(np.stack(counts))
@@ -84,7 +84,7 @@ def test_every_run_logs_the_interval_over_speakers_of_its_predictions(first_run)
         assert first_run.metrics[f"{name}_low"] <= first_run.metrics[name] <= first_run.metrics[f"{name}_high"]
 
 
-def test_a_run_prints_its_interval_and_warns_of_few_speakers_in_words(first, first_run):
+def test_runs_print_intervals_and_warn_of_few_speakers(first, first_run):
     told = {name: f"{value:.3f}" for name, value in first_run.metrics.items()}
     assert (
         f"95% intervals of the fusion over 4 speakers: accuracy {told['accuracy']} [{told['accuracy_low']}, "
@@ -93,7 +93,7 @@ def test_a_run_prints_its_interval_and_warns_of_few_speakers_in_words(first, fir
     ) in first.stdout
 
 
-def test_a_comparison_shows_its_runs_by_what_differs_and_by_the_intervals_they_logged(compared, runs):
+def test_comparisons_show_differences_and_intervals(compared, runs):
     lines = compared[0].stdout.splitlines()
     for kind, differs in (("plain", "fusion=two-stage"), ("joined", "fusion=feature")):
         (line,) = (line for line in lines if runs[kind].id[:8] in line)
@@ -106,14 +106,14 @@ def test_a_comparison_shows_its_runs_by_what_differs_and_by_the_intervals_they_l
         assert logged["macro_f1"] in line
 
 
-def test_a_comparison_says_what_chance_is_and_that_four_speakers_can_prove_nothing(compared):
+def test_comparisons_state_chance_and_too_few_speakers(compared):
     said = " ".join(compared[0].stdout.split())
     assert "Chance: UAR 0.333; always 'calm': accuracy 0.444." in said
     assert "There are only 4 speakers" in said
     assert "the smallest p that a permutation test can give is 2/2^4 = 0.125" in said
 
 
-def test_a_comparison_is_kept_as_a_table_that_agrees_with_the_predictions(compared, runs):
+def test_the_comparison_table_agrees_with_predictions(compared, runs):
     table = pd.read_csv(compared[1].artifacts / "comparison.csv")
     tables = {runs[kind].id: fusion(runs[kind]) for kind in ("plain", "joined")}
     for (run, measure), row in table[table["kind"] == "run"].groupby(["run", "measure"]):
@@ -134,7 +134,7 @@ def test_a_comparison_is_kept_as_a_table_that_agrees_with_the_predictions(compar
     assert pairs.loc["uar", "mcnemar_p"] == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1)
 
 
-def test_a_comparison_is_kept_as_a_tagged_run_of_the_same_experiment_that_says_how_it_was_made(compared, runs):
+def test_a_comparison_is_kept_as_a_run_with_its_recipe(compared, runs):
     ended, kept = compared
     assert (kept.experiment, kept.status) == (EXPERIMENT, "FINISHED")
     assert kept.name == f"compare {runs['plain'].id[:8]} {runs['joined'].id[:8]}"
@@ -150,7 +150,7 @@ def test_a_comparison_is_kept_as_a_tagged_run_of_the_same_experiment_that_says_h
     assert "bserkit.kind" not in runs["plain"].tags
 
 
-def test_the_best_runs_are_compared_best_first_and_comparisons_are_none_of_them(run_cli, lab, compared, runs):
+def test_best_runs_are_compared_in_order_of_uar(run_cli, lab, compared, runs):
     ended = run_cli("compare", "--best", "9", "--part", "left", "--resamples", "500", *HERE, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     ordered = sorted((runs[kind] for kind in ("plain", "joined")), key=lambda run: -run.metrics["uar"])
@@ -162,7 +162,7 @@ def test_the_best_runs_are_compared_best_first_and_comparisons_are_none_of_them(
     assert "the best owes some of its lead to luck" in ended.stdout
 
 
-def test_runs_in_other_folds_are_refused_with_the_items_that_tell(refusals, runs):
+def test_runs_in_other_folds_are_refused_by_utterance(refusals, runs):
     both = f"Runs {runs['plain'].id[:8]} (plain) and {runs['grouped'].id[:8]} (grouped) cannot be compared"
     assert both in refusals["grouped"]
     assert "the folds of 36 of 36 items differ (wav/ann-calm-0.wav: ann, group" in refusals["grouped"]
@@ -178,10 +178,10 @@ def test_a_comparison_is_refused_as_a_run(refusals):
     assert "is a comparison" in refusals["comparison"]
 
 
-def test_a_run_that_is_not_there_is_refused_with_the_nearest_name(refusals):
+def test_an_unknown_run_suggests_the_nearest_name(refusals):
     assert "There is no run 'joind' in experiment 'compared' (did you mean 'joined'?)" in refusals["unknown"]
 
 
-def test_looking_for_runs_where_none_were_made_leaves_no_trace(cli, tmp_path):
+def test_looking_for_runs_in_vain_leaves_no_trace(cli, tmp_path):
     assert "There are no runs" in refused(cli("compare", "--best", "2"))
     assert not list(tmp_path.iterdir())

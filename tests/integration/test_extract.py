@@ -31,7 +31,7 @@ def extracted(run_cli, corpus, fast, tmp_path_factory):
     return folder, ends
 
 
-def test_the_segment_file_has_one_row_a_segment_and_channel(extracted, rows):
+def test_segment_file_rows_are_segments_by_channel(extracted, rows):
     folder, ends = extracted
     table = pd.read_parquet(folder / "segments.parquet")
     assert list(table.columns) == COLUMNS
@@ -46,7 +46,7 @@ def test_the_segment_file_has_one_row_a_segment_and_channel(extracted, rows):
     assert (set(table["session"]), set(table["split"])) == ({""}, {""})
 
 
-def test_every_segments_feature_has_the_backbones_size_and_channels_differ(extracted):
+def test_segment_features_have_the_backbones_size(extracted):
     folder, _ = extracted
     table = pd.read_parquet(folder / "segments.parquet")
     features = np.stack(table["feature"])
@@ -59,7 +59,7 @@ def test_every_segments_feature_has_the_backbones_size_and_channels_differ(extra
             assert not np.allclose(one, other)
 
 
-def test_segments_follow_one_another_by_the_shift_as_long_as_they_fit(extracted):
+def test_segments_follow_by_the_shift_while_they_fit(extracted):
     folder, _ = extracted
     table = pd.read_parquet(folder / "segments.parquet")
     for (item, channel), segments in table.groupby(["utterance", "channel"]):
@@ -71,7 +71,7 @@ def test_segments_follow_one_another_by_the_shift_as_long_as_they_fit(extracted)
         assert segments["end"].tolist() == pytest.approx((starts + 0.655).tolist()), (item, channel)
 
 
-def test_the_recipe_of_every_channel_stands_in_the_files_metadata(extracted, fast):
+def test_file_metadata_holds_each_channels_recipe(extracted, fast):
     folder, _ = extracted
     for name, pooler in (("segments", None), ("pooled", POOLER)):
         recipes = json.loads(pq.read_schema(folder / f"{name}.parquet").metadata[b"bserkit"])
@@ -87,7 +87,7 @@ def test_the_recipe_of_every_channel_stands_in_the_files_metadata(extracted, fas
         }  # fmt: skip
 
 
-def test_the_pooled_file_is_the_pooler_applied_to_the_segment_file(extracted):
+def test_pooled_file_is_the_pooler_on_the_segment_file(extracted):
     folder, ends = extracted
     segments, pooled = (pd.read_parquet(folder / f"{name}.parquet") for name in ("segments", "pooled"))
     assert list(pooled.columns) == COLUMNS
@@ -110,7 +110,7 @@ def test_a_pooled_row_spans_its_whole_utterance(extracted):
     assert pooled["end"].tolist() == pytest.approx((0.9 + 0.1 * take).tolist())
 
 
-def test_a_failed_extraction_leaves_no_file_and_an_older_one_as_it_was(cli, tmp_path, corpus, fast):
+def test_a_failed_extraction_leaves_old_files_alone(cli, tmp_path, corpus, fast):
     out = tmp_path / "old.parquet"
     out.write_bytes(b"older")
     for name in ("old.parquet", "new.parquet"):
@@ -121,7 +121,7 @@ def test_a_failed_extraction_leaves_no_file_and_an_older_one_as_it_was(cli, tmp_
     assert out.read_bytes() == b"older"
 
 
-def test_a_folder_that_is_not_there_is_found_out_before_anything_is_computed(cli, tmp_path, corpus, fast):
+def test_a_missing_output_folder_is_found_before_work(cli, tmp_path, corpus, fast):
     ended = cli("extract", corpus / "manifest.csv", "nowhere/out.parquet", *fast, cache=tmp_path / "cache")
     assert ended.returncode == 2
     assert "nowhere/out.parquet cannot be written: there is no folder nowhere" in ended.stderr
@@ -135,7 +135,7 @@ def test_extract_is_quiet_if_asked(cli, corpus, fast, extracted):
     assert ended.stdout == "144 rows of 36 utterances in out.parquet\n"
 
 
-def test_components_lists_every_kind_with_parameters_and_defaults(cli):
+def test_components_lists_all_kinds_and_parameters(cli):
     ended = cli("components")
     assert ended.returncode == 0
     lines = ended.stdout.splitlines()
@@ -145,7 +145,7 @@ def test_components_lists_every_kind_with_parameters_and_defaults(cli):
     assert any(line.startswith("      tune=inner  (inner|oracle)  ") for line in lines)
 
 
-def test_components_of_one_kind_shows_that_kind_alone_and_where_an_outside_one_came_from(cli, plugins_dir):
+def test_components_of_one_kind_names_their_origin(cli, plugins_dir):
     ended = cli("components", "pooler", "--plugins-dir", plugins_dir)
     lines = ended.stdout.splitlines()
     assert lines[0] == "pooler"
@@ -155,7 +155,7 @@ def test_components_of_one_kind_shows_that_kind_alone_and_where_an_outside_one_c
     assert any(line.startswith("      blocks=2  (int)  ") for line in lines)
 
 
-def test_components_of_an_unknown_kind_ends_with_2_and_names_the_kinds(cli):
+def test_an_unknown_kind_of_components_ends_with_2(cli):
     ended = cli("components", "poolers")
     assert ended.returncode == 2
     assert "did you mean 'pooler'?" in ended.stderr
@@ -189,7 +189,7 @@ def test_plugins_tells_sources_and_failures(cli, tmp_path, plugins_dir):
     assert "    pooler unlucky" in alone.stdout.splitlines()
 
 
-def test_a_plugin_that_fails_to_load_stops_nothing_and_is_named_when_what_it_held_is_missed(cli, tmp_path, corpus):
+def test_a_failed_plugin_is_named_when_it_is_missed(cli, tmp_path, corpus):
     (tmp_path / "broken.py").write_text("raise RuntimeError('not today')\n")
     ended = cli("run", corpus / "manifest.csv", "--plugins-dir", ".", "--pooler", "unlucky")
     assert ended.returncode == 2
@@ -205,7 +205,7 @@ def test_outside_plugins_can_be_switched_off(cli, plugins_dir, corpus):
     assert "There is no pooler named 'unlucky'" in ended.stderr
 
 
-def test_code_in_the_working_folder_is_never_run_unasked(cli, start_cli, finish_cli, tmp_path, plugins_dir):
+def test_code_in_the_working_folder_is_not_run_unasked(cli, start_cli, finish_cli, tmp_path, plugins_dir):
     for folder in (tmp_path, tmp_path / "plugins"):
         folder.mkdir(exist_ok=True)
         (folder / "own.py").write_text("open('ran', 'w').close()\n")
@@ -235,7 +235,7 @@ def test_cache_shows_what_is_kept_and_prune_deletes_it(cli, tmp_path, corpus, fa
     assert not list(cache.glob("features-*/*/*/*.safetensors"))
 
 
-def test_the_ui_serves_the_working_folders_runs_to_this_machine_alone(monkeypatch):
+def test_the_ui_serves_local_runs_to_this_machine_only(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     command = ui_command(5123)
     assert command[:5] == [sys.executable, "-P", "-m", "mlflow", "ui"]
@@ -245,7 +245,7 @@ def test_the_ui_serves_the_working_folders_runs_to_this_machine_alone(monkeypatc
     assert options == {"--backend-store-uri": here, "--host": "127.0.0.1", "--port": "5123"}
 
 
-def test_the_ui_serves_the_store_that_mlflow_tracking_uri_names(monkeypatch):
+def test_the_ui_follows_mlflow_tracking_uri(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
     command = ui_command(5000)
     assert command[command.index("--backend-store-uri") + 1] == "sqlite:///elsewhere.db"

@@ -35,7 +35,7 @@ def weights_in(cache):
     return {path.parent.name: path.read_bytes() for path in cache.glob("finetune-2/*/weights.safetensors")}
 
 
-def test_each_channel_and_fold_is_a_nested_run_with_curves_by_epoch(tuned):
+def test_each_channel_and_fold_is_a_nested_run(tuned):
     _, parent, children, _ = tuned
     assert parent.status == "FINISHED"
     assert "mlflow.parentRunId" not in parent.tags
@@ -49,7 +49,7 @@ def test_each_channel_and_fold_is_a_nested_run_with_curves_by_epoch(tuned):
             assert [step for step, _ in child.steps[name]] == [1, 2, 3, 4], name
 
 
-def test_each_network_is_kept_with_its_recipe_under_its_digest(tuned):
+def test_each_network_is_kept_with_recipe_and_digest(tuned):
     _, _, children, folder = tuned
     kept = weights_in(folder / "cache")
     assert len(kept) == len({child.tags["weights.digest"] for child in children}) == 4
@@ -60,7 +60,7 @@ def test_each_network_is_kept_with_its_recipe_under_its_digest(tuned):
         assert (child.artifacts / "recipe.json").exists()
 
 
-def test_the_settings_are_logged_flat_and_as_a_configuration_that_gives_the_run_again(tuned):
+def test_logged_settings_give_the_run_again(tuned):
     _, parent, _, _ = tuned
     params = dict(parent.params)
     assert (params["finetune"], params["finetune.epochs"], params["finetune.lr"]) == ("sgd", "4", "0.05")
@@ -81,7 +81,7 @@ def test_the_report_shows_how_each_network_learned(tuned, run_cli):
     assert page.count("training loss, mean of 2 networks: from") == len({"left", "right"})
 
 
-def test_progress_counts_the_epochs_of_all_channels_and_folds(tuned):
+def test_progress_counts_epochs_of_all_networks(tuned):
     ended, _, _, _ = tuned
     assert f"Fine-tuning: {2 * 2 * EPOCHS} epochs" in ended.stderr
     assert "Network 4 of 4, right without group2: 4 epochs" in ended.stderr
@@ -104,7 +104,7 @@ def another(tuned, run_cli, runs_of, command):
     return before, written(), *runs_of(folder, "again")
 
 
-def test_another_pooler_and_fusion_use_the_networks_and_their_features_again(another):
+def test_other_poolers_and_fusions_reuse_the_networks(another):
     before, after, _, *children = another
     assert after == before
     assert {child.tags["reused"] for child in children} == {"true"}
@@ -128,7 +128,7 @@ KILLS = {
 }
 
 
-def test_a_run_killed_three_times_loses_no_epoch_that_was_done_and_ends_as_an_unbroken_one(
+def test_a_run_killed_three_times_ends_as_a_whole_one(
     tuned, start_cli, finish_cli, run_cli, runs_of, command, tmp_path
 ):
     _, parent, _, folder = tuned
@@ -167,14 +167,14 @@ def test_a_run_killed_three_times_loses_no_epoch_that_was_done_and_ends_as_an_un
         assert seconds[frozenset(run.params)][epoch] == took
 
 
-def test_a_backbone_without_anything_to_learn_ends_with_2_before_a_run_is_opened(cli, corpus, fast, tmp_path):
+def test_untrainable_backbones_are_refused_early(cli, corpus, fast, tmp_path):
     ended = cli("run", corpus / "manifest.csv", *fast, "--finetune", "sgd:epochs=1", cache=tmp_path / "cache")
     assert ended.returncode == 2
     assert "nothing that can be fine-tuned" in ended.stderr
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_extraction_refuses_a_configuration_that_fine_tunes(cli, corpus, fast, tmp_path):
+def test_extraction_refuses_fine_tuning(cli, corpus, fast, tmp_path):
     (tmp_path / "run.toml").write_text('finetune = "sgd:epochs=1"\n')
     ended = cli("extract", corpus / "manifest.csv", "out.parquet", *fast, "--config", "run.toml")
     assert ended.returncode == 2
@@ -187,9 +187,7 @@ def reusing(command, reference):
     return (*command[: position + 1], f"from:run={reference}", *command[position + 2 :])
 
 
-def test_networks_of_an_earlier_run_give_its_numbers_without_training_from_its_artifacts_alone(
-    tuned, another, run_cli, read_run, runs_of, command
-):
+def test_networks_of_a_run_repeat_it_without_training(tuned, another, run_cli, read_run, runs_of, command):
     _, parent, children, folder = tuned
     ended = run_cli(*reusing(command, parent.id[:12]), "--run-name", "again", cwd=folder, cache=folder / "empty")
     assert ended.returncode == 0, ended.stderr
@@ -224,7 +222,7 @@ def test_networks_of_an_earlier_run_give_its_numbers_without_training_from_its_a
         (("--protocol", "loso"), ("did not learn from", "wav/", "the corpus, --mono and --protocol of that run")),
     ],
 )
-def test_networks_that_do_not_fit_are_refused_before_a_run_is_opened(tuned, run_cli, runs_of, command, options, said):
+def test_misfit_networks_are_refused_before_a_run(tuned, run_cli, runs_of, command, options, said):
     _, parent, _, folder = tuned
     before = len(runs_of(folder, "bserkit"))
     ended = run_cli(*reusing(command, parent.id), *options, cwd=folder, cache=folder / "cache")
@@ -234,9 +232,7 @@ def test_networks_that_do_not_fit_are_refused_before_a_run_is_opened(tuned, run_
     assert len(runs_of(folder, "bserkit")) == before
 
 
-def test_networks_that_learned_from_a_fold_s_test_speakers_are_refused_with_speakers_and_items(
-    tuned, run_cli, command, manifest, rows
-):
+def test_networks_trained_on_test_speakers_are_refused(tuned, run_cli, command, manifest, rows):
     _, parent, _, folder = tuned
     # Under these names the same four speakers are parted otherwise.
     names = {"ann": "speaker1", "bob": "speaker3", "cat": "speaker2", "dan": "speaker4"}
@@ -249,7 +245,7 @@ def test_networks_that_learned_from_a_fold_s_test_speakers_are_refused_with_spea
     assert "Its results would be of speech that it knows" in said
 
 
-def test_a_run_without_networks_and_a_network_that_is_lost_are_refused(tuned, run_cli, runs_of, command, fast):
+def test_missing_or_lost_networks_are_refused(tuned, run_cli, runs_of, command, fast):
     _, parent, children, folder = tuned
     lost = (children[1].artifacts / "weights.safetensors").rename(folder / "moved.safetensors")
     try:

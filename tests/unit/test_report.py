@@ -87,7 +87,7 @@ def table(report, name, title):
     return [list(row) for row in found.rows]
 
 
-def test_the_table_of_speakers_is_what_one_counts_by_hand():
+def test_the_speaker_table_equals_a_count_by_hand():
     # accuracy, UAR and macro F1 of the fusion, then UAR of left
     assert table(gathered(), "tables", "Speaker by speaker") == [
         ["ann", "3", "0.667", "0.500", "0.400", "1.000"],
@@ -95,7 +95,7 @@ def test_the_table_of_speakers_is_what_one_counts_by_hand():
     ]
 
 
-def test_the_table_of_emotions_is_what_one_counts_by_hand():
+def test_the_emotion_table_equals_a_count_by_hand():
     # utterances, decided, recall and precision of the fusion, then recall of left
     assert table(gathered(), "tables", "Emotion by emotion") == [
         ["calm", "3", "5", "1.000", "0.600", "1.000"],
@@ -124,12 +124,12 @@ def test_the_newer_summary_of_folds_is_read_too():
     assert page(gathered(**newer)) == page(gathered())
 
 
-def test_an_emotion_that_is_never_decided_has_no_precision():
+def test_an_emotion_never_predicted_has_no_precision():
     never = [(speaker, label, "calm", left) for speaker, label, _, left in DECIDED]
     assert table(gathered(given=predictions(never)), "tables", "Emotion")[1][1:5] == ["3", "0", "0.000", ""]
 
 
-def test_a_confusion_matrix_has_shares_of_its_rows_and_counts():
+def test_a_confusion_matrix_has_row_shares_and_counts():
     fusion, left = section(gathered(), "confusion").blocks
     assert fusion.title == "Confusion of fusion (UAR 0.667)"
     assert left.title.startswith("Confusion of left")
@@ -139,7 +139,7 @@ def test_a_confusion_matrix_has_shares_of_its_rows_and_counts():
     ]
 
 
-def test_the_result_is_said_in_words_with_chance_and_a_warning_of_few_speakers():
+def test_the_result_states_chance_and_few_speakers():
     result = section(gathered(), "result")
     assert "Each of 6 utterances of 2 speakers was given one of 2 emotions" in result.paragraphs[0]
     assert "UAR 0.667 [0.500, 0.750], accuracy 0.667 [0.667, 0.667]" in result.paragraphs[0]
@@ -158,7 +158,7 @@ def test_what_must_be_known_stands_beside_the_result():
     ]
 
 
-def test_the_oracle_stands_beside_the_result_with_its_optimism():
+def test_the_oracle_is_shown_with_its_optimism():
     metrics = {"oracle_uar": 0.9, "oracle_accuracy": 0.75, "oracle_macro_f1": 0.7, "oracle_weight/left": 0.5}
     report = gathered(metrics=metrics, **{"fusion_search.csv": csv_text(search())})
     assert [row[2:] for row in table(report, "fusion", "Inner and oracle")] == [
@@ -172,7 +172,7 @@ def test_the_oracle_stands_beside_the_result_with_its_optimism():
     assert "oracle" not in page(gathered())
 
 
-def test_a_search_is_told_in_numbers_and_shown_as_a_table_with_what_was_chosen():
+def test_a_search_is_described_and_shown_as_a_table():
     (picture,) = section(gathered(**{"fusion_search.csv": csv_text(search())}), "fusion").blocks
     assert picture.text == (
         "Lines of uar by weight. The mean of 2 folds goes from 0.300 at weight 0 over its best, 0.600 at 0.5, to 0.550 "
@@ -188,7 +188,7 @@ def test_a_search_is_told_in_numbers_and_shown_as_a_table_with_what_was_chosen()
     ]
 
 
-def test_networks_are_told_by_their_first_and_last_epoch_and_the_best_held_out_one():
+def test_networks_show_first_last_and_best_epoch():
     curves = {"train/loss": [(1, 2.0), (2, 1.0), (3, 0.5)], "validation/loss": [(1, 1.5), (2, 1.0), (3, 1.25)]}
     others = {"train/loss": [(1, 1.0), (2, 0.25)]}
     networks = [
@@ -206,7 +206,7 @@ def test_networks_are_told_by_their_first_and_last_epoch_and_the_best_held_out_o
     assert fitted[2].endswith("a group of the training speakers tells when to stop")
 
 
-def test_the_frozen_network_is_named_by_its_digest_and_a_searched_cost_is_told():
+def test_reports_name_frozen_weights_and_cost_search():
     given = {"backbone.weights_digest": "abc", "classifier": "linear-svm", "classifier.c": "search"}
     fitted = table(gathered(parameters=given), "protocol", "What was fitted")
     assert ["backbone", "nothing", "frozen weights abc"] in fitted
@@ -235,7 +235,7 @@ def test_a_run_without_a_fusion_is_refused():
         gathered(given=[row for row in predictions() if row["part"] == "left"])
 
 
-def test_the_same_report_is_the_same_page_whatever_order_the_store_gives():
+def test_the_page_does_not_depend_on_store_order():
     tags = {"version.b": "1", "version.a": "2", "careful": "odd", "also": "this"}
     backwards = dict(reversed(tags.items()))
     files = {"fusion_search.csv": csv_text(search())}
@@ -262,7 +262,7 @@ def test_a_page_refers_to_nothing_outside_itself():
     assert """content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">""" in written
 
 
-def test_a_picture_is_always_the_same_text_and_its_identifiers_are_its_own():
+def test_pictures_repeat_exactly_with_their_own_ids():
     intervals = {"<b>$x$</b>": Interval(0.5, 0.4, 0.6), "one $": Interval(0.5, float("nan"), float("nan"))}
     first, again, other = (svg(interval_figure(intervals, 0.25, "UAR"), name) for name in ("a", "a", "b"))
     assert first == again
@@ -312,7 +312,7 @@ def extraction(frontend):
     return Extraction((LeftRight(), MidSide()), frontend, None, "cpu", "fp32")
 
 
-def test_the_example_is_the_first_stereo_recording_by_name_in_every_channel(tmp_path, store):
+def test_the_example_is_the_first_stereo_recording(tmp_path, store):
     frontend = LogMel(sample_rate=8000, high_hz=4000)
     recordings = checked(tmp_path, a=noise(1, 1), b=noise(1, 2), c=noise(2, 2))
     example = channel_example(extraction(frontend), recordings, store)
@@ -330,11 +330,11 @@ def test_the_example_is_the_first_stereo_recording_by_name_in_every_channel(tmp_
     assert rows["mid"]["mean"] == pytest.approx(example.channels["mid"].mean(), abs=1e-3)
 
 
-def test_of_a_long_recording_the_beginning_is_shown_and_without_stereo_the_first(tmp_path, store):
+def test_the_example_is_cut_or_mono_if_it_must_be(tmp_path, store):
     frontend = LogMel(sample_rate=8000, high_hz=4000)
     example = channel_example(extraction(frontend), checked(tmp_path, a=noise(11, 1)), store)
     assert (example.item, example.seconds) == ("a.wav", 10.0)
 
 
-def test_a_frontend_that_makes_no_pictures_has_no_example(tmp_path, store):
+def test_frontends_without_pictures_have_no_example(tmp_path, store):
     assert channel_example(extraction(Blind()), checked(tmp_path, a=noise(1, 2)), store) is None

@@ -70,7 +70,7 @@ def one_table(outcomes, begin, chosen=FIRST):
     return found
 
 
-def test_table_1_has_each_channel_with_the_first_pooler():
+def test_table_1_lists_channels_with_the_first_pooler():
     table = one_table(GRID, "Table 1.")
     assert "block-max" in table.title
     assert table.rows == [
@@ -92,7 +92,7 @@ def test_tables_2_to_5_have_each_pooler_of_a_channel(number, channel, accuracy):
     ]
 
 
-def test_a_channel_that_is_not_the_papers_has_its_tables_beside_them():
+def test_other_channels_have_their_own_tables():
     mono = {"transforms": {"mono": "mono"}, "stages": {"channels": "mono"}}
     outcomes = [*GRID, outcome("block-max", "two-stage", **mono), outcome("global-max", "two-stage", more=0.1, **mono)]
     assert one_table(outcomes, "Table 1.").rows[-1] == ["mono", "40.00", "30.00"]
@@ -105,11 +105,11 @@ def test_a_channel_that_is_not_the_papers_has_its_tables_beside_them():
     assert len(one_table(outcomes, "Table 6.").rows) == 6
 
 
-def test_with_one_pooler_there_are_no_tables_of_poolers():
+def test_one_pooler_gives_no_tables_of_poolers():
     assert not [title for title in tables(GRID[:2]) if "Poolers" in title]
 
 
-def test_table_6_has_every_stage_with_its_weights_its_oracle_and_the_optimism():
+def test_table_6_has_stages_with_weights_and_oracle():
     table = one_table(GRID, "Table 6.")
     assert table.header == [
         "pooler", "fused", "weight", "accuracy", "UAR", "oracle weight", "oracle accuracy", "oracle UAR",
@@ -131,7 +131,7 @@ def test_no_optimism_is_no_minus():
     assert one_table([one], "Table 6.", chosen=one).rows[0][-1] == "44.00 (+0.00)"
 
 
-def test_table_6_says_nothing_of_an_oracle_that_was_not_asked_for():
+def test_table_6_omits_an_oracle_not_asked_for():
     table = one_table([outcome("block-max", "two-stage", weights=WEIGHTS)], "Table 6.")
     assert not [name for name in table.header if "oracle" in name]
     assert "oracle" not in table.title
@@ -145,7 +145,7 @@ def test_several_score_fusions_are_told_apart():
     assert table.rows[-1][6:] == [""] * 3
 
 
-def test_a_transform_alone_is_one_stage_with_its_first_weight():
+def test_one_transform_is_one_stage_with_its_weight():
     one = outcome(
         "block-max", "two-stage", transforms={"left": "lr", "right": "lr"}, weights={"left": [0.3], "right": [0.7]}
     )
@@ -170,7 +170,7 @@ def test_table_7_has_feature_level_fusion_alone():
     ]
 
 
-def test_table_8_holds_ours_against_each_reference_and_no_reference_against_another():
+def test_table_8_compares_ours_with_each_reference():
     # Ours errs once with every speaker, on one of three calm items; one reference errs once with ann, on the mad one.
     references = [
         outcome("global-avg", "mean", wrong=["ann-3"], reference=True),
@@ -196,13 +196,13 @@ def test_without_references_there_is_no_table_8():
     assert not [title for title in tables(GRID) if title.startswith("Table 8")]
 
 
-def test_where_the_first_combination_failed_nothing_is_held_against_references():
+def test_a_failed_first_combination_has_no_table_8():
     written = page([*GRID[1:], outcome("global-avg", "mean", reference=True)], None)
     assert not [table for _, some in written.sections for table in some if table.title.startswith("Table 8")]
     assert "The combination named first has no result" in written.remarks[0]
 
 
-def test_every_combination_stands_with_its_interval_its_oracle_and_its_run():
+def test_every_combination_has_interval_oracle_and_run():
     table = one_table(GRID, "Every combination")
     assert table.rows[0] == [
         "block-max two-stage", FIRST.run.run_id[:8], "56.00 [12.50, 87.50]", "46.00 [25.00, 75.00]", "51.00", "+5.00",
@@ -210,7 +210,7 @@ def test_every_combination_stands_with_its_interval_its_oracle_and_its_run():
     assert table.rows[1][-2:] == ["", ""]
 
 
-def test_the_figures_are_of_the_first_combination_each_channel_and_the_fusion():
+def test_figures_show_channels_and_fusion_of_the_first():
     assert list(confusions(FIRST)) == [*TRANSFORMS, "fusion"]
     table = one_table(GRID, "Figures 5 and 6.")
     assert table.header == ["true", "calm", "mad"]
@@ -218,7 +218,7 @@ def test_the_figures_are_of_the_first_combination_each_channel_and_the_fusion():
     assert len([title for title in tables(GRID) if title.startswith("Figure 4.")]) == 4
 
 
-def test_backbones_have_a_block_each_headed_by_what_differs():
+def test_each_backbone_has_its_own_headed_block():
     others = [outcome(one, "two-stage", stages={"backbone": "torchvision"}) for one in ("block-max", "global-max")]
     sections = page([*GRID, *others], FIRST).sections
     assert [heading for heading, _ in sections] == ["backbone alexnet", "backbone torchvision", "All combinations"]
@@ -229,7 +229,7 @@ def test_one_block_needs_no_heading():
     assert [heading for heading, _ in page(GRID, FIRST).sections] == ["", ""]
 
 
-def test_it_is_said_that_the_best_was_picked_on_the_evaluated_data():
+def test_the_page_says_if_test_data_picked_the_best():
     said = "\n".join(page(GRID, FIRST).remarks)
     assert "Chance: UAR 50.00 %; always 'calm': accuracy 75.00 %." in said
     assert "Whoever picks the best of these 4 combinations picks on the evaluated data" in said
@@ -240,14 +240,14 @@ def test_it_is_said_that_the_best_was_picked_on_the_evaluated_data():
     assert "picks" not in alone
 
 
-def test_the_page_is_markdown_with_the_command_of_each_run():
+def test_the_page_is_markdown_with_each_runs_command():
     text = page(GRID, FIRST).markdown("Sweep", ["bserkit run a", "bserkit run b"])
     table = "| channel | accuracy | UAR |\n| --- | ---: | ---: |\n| left | 50.00 | 40.00 |"
     assert text.startswith(f"# Sweep\n\nTable 1. Single channels, block-max (%)\n\n{table}\n")
     assert text.endswith("```console\nbserkit run a\nbserkit run b\n```\n")
 
 
-def test_a_row_of_results_has_stages_numbers_and_the_command():
+def test_result_rows_hold_stages_numbers_and_command():
     row = result_row(FIRST)
     assert (row["pooler"], row["fusion"], row["kind"]) == ("block-max", "two-stage", "combination")
     assert (row["uar"], row["oracle_uar"], row["left/uar"]) == pytest.approx((0.46, 0.51, 0.4))
