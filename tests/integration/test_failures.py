@@ -63,7 +63,7 @@ def broken_off(start_cli, finish_cli, run_cli, runs_of, lab, corpus, fast, tmp_p
 
 
 @pytest.mark.parametrize("nth", [0, 1], ids=["interrupted", "terminated"])
-def test_an_interrupted_run_ends_with_1_says_how_to_go_on_and_is_marked_killed(broken_off, nth):
+def test_an_interrupted_run_ends_with_1_and_is_killed(broken_off, nth):
     ends, _, _, runs, _ = broken_off
     assert ends[nth].returncode == 1
     assert ends[nth].stderr.splitlines()[-1] == (
@@ -111,7 +111,7 @@ def bserkit_backbones():
 '''
 
 
-def test_an_interrupt_that_falls_into_a_destructor_ends_the_run_too(start_cli, finish_cli, corpus, tmp_path):
+def test_an_interrupt_in_a_destructor_ends_the_run(start_cli, finish_cli, corpus, tmp_path):
     (tmp_path / "trap.py").write_text(TRAP)
     command = ("run", corpus / "manifest.csv", "--plugins-dir", tmp_path, "--backbone", "trap")
     ended = finish_cli(start_cli(*command, cwd=tmp_path))
@@ -120,7 +120,7 @@ def test_an_interrupt_that_falls_into_a_destructor_ends_the_run_too(start_cli, f
     assert "Traceback" not in ended.stderr
 
 
-def test_a_run_that_vanished_is_marked_killed_by_the_next_one(broken_off):
+def test_a_vanished_run_is_marked_killed_by_the_next(broken_off):
     ends, _, before, runs, _ = broken_off
     assert ends[2].returncode == -signal.SIGKILL
     assert before == ["KILLED", "KILLED", "RUNNING"]
@@ -128,7 +128,7 @@ def test_a_run_that_vanished_is_marked_killed_by_the_next_one(broken_off):
     assert "vanished" in runs[2].tags["bserkit.ended"]
 
 
-def test_the_same_command_completes_a_broken_off_run_with_the_features_that_were_kept(broken_off):
+def test_a_repeated_command_completes_a_broken_off_run(broken_off):
     ends, kept, _, runs, cache = broken_off
     assert ends[3].returncode == 0, ends[3].stderr
     assert runs[3].status == "FINISHED"
@@ -138,13 +138,13 @@ def test_the_same_command_completes_a_broken_off_run_with_the_features_that_were
     assert 0 < computed < 36
 
 
-def test_a_broken_off_and_completed_run_gives_what_an_uninterrupted_one_gives(broken_off, first_run):
+def test_a_completed_run_equals_an_uninterrupted_one(broken_off, first_run):
     _, _, _, runs, _ = broken_off
     for name in ("predictions.csv", "results.csv", "fusion_search.csv"):
         assert (runs[3].artifacts / name).read_bytes() == (first_run.artifacts / name).read_bytes(), name
 
 
-def test_two_extractions_at_once_share_a_store_and_both_finish(start_cli, finish_cli, tmp_path, corpus, fast):
+def test_two_extractions_at_once_can_share_a_store(start_cli, finish_cli, tmp_path, corpus, fast):
     cache = tmp_path / "cache"
     names = ("one.parquet", "other.parquet")
     processes = [
@@ -157,9 +157,7 @@ def test_two_extractions_at_once_share_a_store_and_both_finish(start_cli, finish
     pd.testing.assert_frame_equal(*(pd.read_parquet(tmp_path / name) for name in names), check_exact=True)
 
 
-def test_two_first_runs_at_once_in_a_new_folder_both_finish(
-    start_cli, finish_cli, runs_of, corpus, fast, tmp_path, first_run
-):
+def test_two_first_runs_at_once_both_finish(start_cli, finish_cli, runs_of, corpus, fast, tmp_path, first_run):
     processes = [start_cli("run", corpus / "manifest.csv", *fast, cwd=tmp_path) for _ in range(2)]
     for ended in map(finish_cli, processes):
         assert ended.returncode == 0, ended.stderr
@@ -169,7 +167,7 @@ def test_two_first_runs_at_once_in_a_new_folder_both_finish(
     assert [(run.artifacts / "predictions.csv").read_bytes() for run in runs] == [expected, expected]
 
 
-def test_a_run_that_fails_midway_is_marked_failed_with_the_reason(cli, runs_of, lab, corpus, fast, first_run):
+def test_a_failing_run_is_marked_failed_with_reason(cli, runs_of, lab, corpus, fast, first_run):
     command = ("run", corpus / "manifest.csv", *fast, "--pooler", "unlucky", "--experiment", "unlucky")
     ended = cli(*command, cwd=lab)
     assert ended.returncode == 1
@@ -179,9 +177,7 @@ def test_a_run_that_fails_midway_is_marked_failed_with_the_reason(cli, runs_of, 
     assert not (run.artifacts / "predictions.csv").exists()
 
 
-def test_bad_recordings_are_left_out_counted_and_listed_and_the_others_are_used(
-    cli, read_run, lab, corpus, rows, manifest, fast, first_run
-):
+def test_bad_recordings_are_left_out_and_listed(cli, read_run, lab, corpus, rows, manifest, fast, first_run):
     (corpus / "bad").mkdir()
     (corpus / "bad/corrupt.wav").write_bytes(np.random.default_rng(0).bytes(4000))
     (corpus / "bad/empty.wav").touch()
@@ -202,7 +198,7 @@ def test_bad_recordings_are_left_out_counted_and_listed_and_the_others_are_used(
     assert (run.artifacts / "predictions.csv").read_bytes() == (first_run.artifacts / "predictions.csv").read_bytes()
 
 
-def test_a_corpus_of_nothing_but_bad_recordings_fails_and_names_them(cli, tmp_path, fast):
+def test_a_corpus_of_bad_recordings_names_them(cli, tmp_path, fast):
     for name in ("a.wav", "b.wav"):
         (tmp_path / name).write_bytes(b"no audio")
     (tmp_path / "m.csv").write_text("path,label,speaker\na.wav,mad,ann\nb.wav,calm,ann\n")
@@ -231,7 +227,7 @@ def test_a_corpus_of_nothing_but_bad_recordings_fails_and_names_them(cli, tmp_pa
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_known(cli, tmp_path, corpus, fast, options, said):
+def test_wrong_usage_ends_with_2_and_known_values(cli, tmp_path, corpus, fast, options, said):
     given = fast[:2] if options[0] == "--backbone" else fast
     ended = cli("run", corpus / "manifest.csv", *given, *options)
     assert ended.returncode == 2
@@ -254,7 +250,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_known(cli, tmp_path, corpus, f
         ("channels = []", ["channels"]),
     ],
 )
-def test_a_wrong_configuration_file_ends_with_2_and_names_the_setting(cli, tmp_path, corpus, fast, settings, said):
+def test_a_wrong_config_ends_with_2_naming_the_setting(cli, tmp_path, corpus, fast, settings, said):
     config = tmp_path / "x.toml"
     config.write_text(settings + "\n")
     data = [] if settings.startswith("data") else [corpus / "manifest.csv"]
@@ -266,7 +262,7 @@ def test_a_wrong_configuration_file_ends_with_2_and_names_the_setting(cli, tmp_p
     assert list(tmp_path.iterdir()) == [config]
 
 
-def test_relative_paths_in_a_configuration_file_begin_where_it_lies(cli, tmp_path, corpus):
+def test_relative_paths_in_a_config_start_at_the_file(cli, tmp_path, corpus):
     folder = tmp_path / "settings"
     folder.mkdir()
     (folder / "x.toml").write_text('[backbone]\nname = "alexnet"\nweights = "net.pth"\n')
@@ -275,7 +271,7 @@ def test_relative_paths_in_a_configuration_file_begin_where_it_lies(cli, tmp_pat
     assert f"no weights file at {folder / 'net.pth'}" in paragraph(ended)
 
 
-def test_a_missing_corpus_or_configuration_file_ends_with_2_and_names_it(cli, fast):
+def test_a_missing_corpus_or_config_ends_with_2(cli, fast):
     for arguments in (["nowhere"], ["--config", "nowhere"]):
         ended = cli("run", *arguments, *fast)
         assert ended.returncode == 2
@@ -299,7 +295,7 @@ def test_verbose_shows_where_and_keeps_the_exit_code(cli, corpus, fast, behind):
     assert (plain.returncode, verbose.returncode) == (2, 2)
 
 
-def test_an_unforeseen_failure_ends_with_1_and_shows_where_only_if_asked(cli, corpus, fast, first_run):
+def test_unforeseen_errors_show_tracebacks_if_asked(cli, corpus, fast, first_run):
     command = ("extract", corpus / "manifest.csv", "out.parquet", *fast, "--pooler", "unlucky")
     plain, verbose = cli(*command), cli("-v", *command)
     assert (plain.returncode, verbose.returncode) == (1, 1)
@@ -310,14 +306,14 @@ def test_an_unforeseen_failure_ends_with_1_and_shows_where_only_if_asked(cli, co
     assert "unlucky.py" in verbose.stderr
 
 
-def test_a_tracking_store_that_cannot_be_used_ends_with_1_and_is_named(cli, tmp_path, corpus, fast, first_run):
+def test_an_unusable_tracking_store_ends_with_1(cli, tmp_path, corpus, fast, first_run):
     (tmp_path / "mlruns").write_text("in the way")
     ended = cli("run", corpus / "manifest.csv", *fast)
     assert ended.returncode == 1
     assert f"The tracking store sqlite:///{tmp_path}/mlruns/mlflow.db cannot be used" in paragraph(ended)
 
 
-def test_a_feature_store_that_cannot_be_written_ends_with_1_and_is_named(cli, tmp_path, corpus, fast):
+def test_an_unwritable_feature_store_ends_with_1(cli, tmp_path, corpus, fast):
     (tmp_path / "cache").write_text("in the way")
     ended = cli("extract", corpus / "manifest.csv", "out.parquet", *fast, env={"BSERKIT_CACHE": "cache"})
     assert ended.returncode == 1
@@ -326,7 +322,7 @@ def test_a_feature_store_that_cannot_be_written_ends_with_1_and_is_named(cli, tm
     assert "--cache DIR" in text
 
 
-def test_deleted_features_are_computed_again_and_no_others(cli, tmp_path, corpus, fast):
+def test_only_deleted_features_are_computed_again(cli, tmp_path, corpus, fast):
     cache = tmp_path / "cache"
     command = ("extract", corpus / "manifest.csv", "out.parquet", *fast, "--pooler", "global-max")
     assert "Extracting features: 36 utterances" in cli(*command, cache=cache).stderr
@@ -341,7 +337,7 @@ def test_deleted_features_are_computed_again_and_no_others(cli, tmp_path, corpus
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), first)
 
 
-def test_imagenet_weights_that_cannot_be_had_are_an_error_that_names_every_way_out(cli, tmp_path, corpus):
+def test_missing_imagenet_weights_name_the_ways_out(cli, tmp_path, corpus):
     torch_home = tmp_path / "torch"
     nowhere = "http://127.0.0.1:9"
     env = {name: nowhere for proxy in ("http_proxy", "https_proxy") for name in (proxy, proxy.upper())}
@@ -357,7 +353,7 @@ def test_imagenet_weights_that_cannot_be_had_are_an_error_that_names_every_way_o
     assert list(tmp_path.iterdir()) == [torch_home]
 
 
-def test_a_missing_weights_file_ends_with_2_before_any_audio_is_read(cli, tmp_path, corpus):
+def test_missing_weights_files_are_found_before_audio(cli, tmp_path, corpus):
     ended = cli("run", corpus / "manifest.csv", "--backbone", "alexnet:weights=net.pth", cache=tmp_path / "cache")
     assert ended.returncode == 2
     assert f"there is no weights file at {tmp_path / 'net.pth'}" in paragraph(ended)
@@ -370,7 +366,7 @@ def payload(marker):
     return f"cbuiltins\nopen\n(V{marker}\nVw\ntR.".encode()
 
 
-def test_the_malicious_pickle_of_these_tests_would_run_if_it_were_trusted(tmp_path):
+def test_the_malicious_pickle_would_run_if_trusted(tmp_path):
     pickle.loads(payload(tmp_path / "ran")).close()  # noqa: S301
     assert (tmp_path / "ran").exists()
 
@@ -391,7 +387,7 @@ def write_no_weights(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["text", "pickled code", "state of another network"])
-def test_a_weights_file_that_is_no_state_dict_is_refused_unrun_before_anything_is_computed(cli, tmp_path, corpus, kind):
+def test_a_non_state_dict_is_refused_unrun_before_work(cli, tmp_path, corpus, kind):
     path = tmp_path / "net.pth"
     said = write_no_weights(path, kind)
     command = ("extract", corpus / "manifest.csv", "out.parquet", "--backbone", f"alexnet:weights={path}")
@@ -406,7 +402,7 @@ def test_a_weights_file_that_is_no_state_dict_is_refused_unrun_before_anything_i
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to")
-def test_an_output_folder_that_cannot_be_written_to_is_an_error_that_names_the_file(cli, corpus, fast, first_run):
+def test_an_unwritable_output_file_is_named(cli, corpus, fast, first_run):
     ended = cli("extract", corpus / "manifest.csv", "/proc/self/out.parquet", *fast, "--pooler", "global-max")
     assert ended.returncode in (1, 2)
     assert "/proc/self/out.parquet cannot be written" in paragraph(ended)

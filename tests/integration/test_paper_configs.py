@@ -70,7 +70,7 @@ def baum1s(tmp_path_factory, film):
     return root
 
 
-def test_the_papers_experiment_on_afew5_runs_on_films_of_its_layout(run_cli, read_run, afew5, small, lab):
+def test_the_papers_experiment_runs_on_afew5_videos(run_cli, read_run, afew5, small, lab):
     ended = run_cli("run", afew5, "--config", EXAMPLES / "afew5.toml", *small, *QUICK, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     run = read_run(lab, ended)
@@ -84,7 +84,7 @@ def test_the_papers_experiment_on_afew5_runs_on_films_of_its_layout(run_cli, rea
         assert re.search(rf"│ {part} +│ +[01]\.\d+ │", ended.stdout)
 
 
-def test_the_papers_experiment_on_baum1s_runs_on_films_of_its_layout(run_cli, read_run, baum1s, small, lab):
+def test_the_papers_experiment_runs_on_baum1s_videos(run_cli, read_run, baum1s, small, lab):
     ended = run_cli("run", baum1s, "--config", EXAMPLES / "baum1s.toml", *small, *QUICK, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     run = read_run(lab, ended)

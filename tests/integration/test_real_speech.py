@@ -46,7 +46,7 @@ def named_files(text):
     return {line.strip() for line in text.splitlines() if line.startswith("  ") and line.endswith(".flac")}
 
 
-def test_emovo_is_recognised_and_refused_for_exactly_the_files_that_are_not_stereo(cli, shared, fast, tmp_path):
+def test_emovo_is_refused_for_exactly_its_mono_files(cli, shared, fast, tmp_path):
     root = shared / "corpora" / "emovo"
     equal = set()
     for path in sorted((root / "f1").glob("neu-*.flac")):
@@ -62,9 +62,7 @@ def test_emovo_is_recognised_and_refused_for_exactly_the_files_that_are_not_ster
 
 
 @pytest.mark.slow
-def test_real_stereo_speech_runs_end_to_end_through_a_real_pretrained_network(
-    cli, shared, emovo_subset, lab, read_run, tmp_path
-):
+def test_stereo_speech_runs_with_a_pretrained_network(cli, shared, emovo_subset, lab, read_run, tmp_path):
     weights = shared / "weights" / "squeezenet1_1.pth"
     backbone = f"torchvision:arch=squeezenet1_1,weights={weights}"
     ended = cli("run", emovo_subset, "--backbone", backbone, cwd=lab, cache=tmp_path)
@@ -89,7 +87,7 @@ def test_real_stereo_speech_runs_end_to_end_through_a_real_pretrained_network(
     assert (run.metrics["skipped"], run.status) == (0, "FINISHED")
 
 
-def test_urdu_is_recognised_and_refused_because_all_of_it_is_mono(cli, shared, urdu_subset, fast):
+def test_urdu_is_recognised_and_refused_as_mono(cli, shared, urdu_subset, fast):
     count = len(list(urdu_subset.rglob("*.flac")))
     ended = cli("run", urdu_subset, *fast)
     assert ended.returncode == 2
@@ -97,7 +95,7 @@ def test_urdu_is_recognised_and_refused_because_all_of_it_is_mono(cli, shared, u
     assert "--channels mono" in ended.stderr
 
 
-def test_mono_speech_runs_on_the_mono_mix_in_speaker_groups(cli, urdu_subset, fast, lab, read_run):
+def test_mono_speech_runs_on_mono_in_speaker_groups(cli, urdu_subset, fast, lab, read_run):
     files = {path.relative_to(urdu_subset).as_posix() for path in urdu_subset.rglob("*.flac")}
     ended = cli("run", urdu_subset, *fast, "--channels", "mono", "--protocol", "losgo:groups=3", cwd=lab)
     assert ended.returncode == 0, ended.stderr

@@ -142,7 +142,7 @@ def test_a_page_has_the_numbers_that_the_run_logged(written, first_run):
             assert counts == confusion.loc[part, label].tolist()
 
 
-def test_a_page_has_the_protocol_and_the_configuration_that_gives_the_run_again(written, first_run):
+def test_a_page_has_the_protocol_and_configuration(written, first_run):
     page = written.read_text()
     card = {row[0]: row[1] for row in rows_of(page, "Protocol card")[1:]}
     assert card["content of the corpus"] == first_run.tags["corpus.fingerprint"]
@@ -162,7 +162,7 @@ def test_a_run_logs_what_its_channels_look_like(first_run, rows):
     assert (first_run.artifacts / "channels.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_oracle_is_shown_with_its_optimism_and_not_as_the_result(oracle):
+def test_the_oracle_is_shown_apart_from_the_result(oracle):
     run, path = oracle
     header, inner, other, optimism = rows_of(path.read_text(), "Inner and oracle fusion")
     for column, name in enumerate(header[2:], start=2):
@@ -182,7 +182,7 @@ def test_names_that_would_like_to_be_a_page_are_text(oracle, show):
     assert page.get_by_role("rowheader", name="<i>ann</i>").count() >= 2
 
 
-def test_a_page_tells_its_headings_tables_and_pictures_to_who_cannot_see_it(written, show):
+def test_pages_are_readable_by_screen_readers(written, show):
     page = show(written)
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     told = {}
@@ -203,7 +203,7 @@ def test_a_page_tells_its_headings_tables_and_pictures_to_who_cannot_see_it(writ
     assert all(re.search(r"\d\.\d", name) for name in told["image"])
 
 
-def test_cells_of_a_table_are_told_with_what_they_are_about(written, show):
+def test_table_cells_have_row_and_column_headers(written, show):
     page = show(written)
     confusion = page.get_by_role("region", name="Confusion of fusion")
     assert confusion.get_by_role("columnheader").all_inner_texts() == ["true", "calm", "glad", "mad"]
@@ -242,7 +242,7 @@ def test_dark_is_dark(written, show):
 
 # 640 pixels are what is left of 1280 at 200%.
 @pytest.mark.parametrize("width", [320, 640])
-def test_a_page_fits_into_a_narrow_window_and_wide_tables_scroll_by_themselves(oracle, show, width):
+def test_wide_tables_scroll_in_narrow_windows(oracle, show, width):
     page = show(oracle[1], width=width)
     assert page.evaluate(OVERFLOW) == 0
     wide = page.get_by_role("region", name="Speaker by speaker")

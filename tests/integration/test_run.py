@@ -100,7 +100,7 @@ def printed_table(text, header):
     raise AssertionError("the table has no end")
 
 
-def test_a_run_without_data_is_a_demonstration_that_says_it_is_synthetic_and_untrained(demo):
+def test_demo_says_it_is_synthetic_and_untrained(demo):
     _, ended = demo
     assert ended.returncode == 0, ended.stderr
     first_line = ended.stderr.splitlines()[0]
@@ -110,7 +110,7 @@ def test_a_run_without_data_is_a_demonstration_that_says_it_is_synthetic_and_unt
     assert "\ndemo: 96 utterances" in ended.stderr
 
 
-def test_a_run_without_data_is_kept_in_the_working_folders_own_database(demo, read_run):
+def test_demo_run_is_kept_in_the_local_database(demo, read_run):
     folder, ended = demo
     run = read_run(folder, ended)
     assert run.status == "FINISHED"
@@ -123,7 +123,7 @@ def test_a_run_without_data_is_kept_in_the_working_folders_own_database(demo, re
     assert len(predictions(run, "fusion")) == run.metrics["items"] == 96
 
 
-def test_the_demonstration_decides_as_on_other_machines(demo, read_run):
+def test_demo_predictions_agree_with_other_machines(demo, read_run):
     golden = pd.read_csv(ROOT / "tests" / "golden" / "decisions-demonstration.csv", index_col="utterance")
     decided = predictions(read_run(*demo)).pivot(index="utterance", columns="part", values="decided")
     pd.testing.assert_frame_equal(decided[PARTS], golden[PARTS].sort_index(), check_names=False)
@@ -132,14 +132,14 @@ def test_the_demonstration_decides_as_on_other_machines(demo, read_run):
     np.testing.assert_allclose(fusion[scores], golden.loc[fusion.index, scores], atol=1e-4)
 
 
-def test_the_readmes_demonstration_is_what_a_run_prints(demo):
+def test_readme_shows_what_the_demo_prints(demo):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^\$ \.venv/bin/bserkit run\n(.*?)^\$", readme, flags=re.DOTALL | re.MULTILINE)
     printed = "\n".join(line.rstrip() for line in demo[1].stdout.splitlines())
     assert f"\n{shown}" in printed
 
 
-def test_a_run_prints_every_channel_transform_and_the_fusion(first, first_run):
+def test_a_run_prints_channels_transforms_and_fusion(first, first_run):
     overall = printed_table(first.stdout, "weight (lowest to highest over folds)")
     assert list(overall) == PARTS
     for part in PARTS:
@@ -161,7 +161,7 @@ def test_a_run_prints_every_fold_and_the_confusion(first, first_run):
     assert [[int(count) for count in cells[:3]] for cells in confusion.values()] == expected
 
 
-def test_a_run_says_what_it_found_in_the_corpus_before_it_computes(first):
+def test_a_run_describes_the_corpus_before_computing(first):
     found, pooling, _ = first.stderr.partition("Pooling: 36 utterances")
     assert pooling
     assert "36 utterances, 0.01 h, 16 kHz, 36 stereo; 4 speakers, 3 emotions" in found
@@ -169,7 +169,7 @@ def test_a_run_says_what_it_found_in_the_corpus_before_it_computes(first):
     assert "Protocol loso: 4 folds" in found
 
 
-def test_the_same_command_again_gives_the_same_predictions(cli, lab, corpus, fast, first_run, read_run):
+def test_the_same_command_gives_the_same_predictions(cli, lab, corpus, fast, first_run, read_run):
     again = cli("run", corpus / "manifest.csv", *fast, cwd=lab)
     assert again.returncode == 0, again.stderr
     run = read_run(lab, again)
@@ -192,9 +192,7 @@ def test_another_pooler_and_fusion_compute_no_features(cli, lab, corpus, fast, f
     assert not np.array_equal(first_scores, scores)
 
 
-def test_the_order_of_a_manifests_rows_changes_nothing_and_quiet_prints_one_line(
-    cli, lab, fast, rows, manifest, first_run, read_run
-):
+def test_row_order_does_not_matter_and_quiet_is_short(cli, lab, fast, rows, manifest, first_run, read_run):
     order = np.random.default_rng(0).permutation(len(rows))
     path = manifest("permuted.csv", [rows[index] for index in order])
     ended = cli("run", path, *fast, "--quiet", cwd=lab)
@@ -210,7 +208,7 @@ def test_the_order_of_a_manifests_rows_changes_nothing_and_quiet_prints_one_line
     pd.testing.assert_frame_equal(*by_item, check_exact=True)
 
 
-def test_the_logged_configuration_gives_the_same_run_again(cli, tmp_path, plugins_dir, lab, first_run, read_run):
+def test_the_logged_configuration_repeats_the_run(cli, tmp_path, plugins_dir, lab, first_run, read_run):
     config = tmp_path / "config.toml"
     config.write_bytes((first_run.artifacts / "config.toml").read_bytes())
     ended = cli("run", "--config", config, "--plugins-dir", plugins_dir, cwd=lab)
@@ -222,7 +220,7 @@ def test_the_logged_configuration_gives_the_same_run_again(cli, tmp_path, plugin
         assert (run.artifacts / name).read_bytes() == (first_run.artifacts / name).read_bytes(), name
 
 
-def test_every_parameter_is_logged_once_under_its_one_spelling(first_run, corpus):
+def test_parameters_are_logged_once_in_one_spelling(first_run, corpus):
     params = dict(first_run.params)
     assert len(params) == len(first_run.params)
     assert params.items() >= {
@@ -250,7 +248,7 @@ def test_every_parameter_is_logged_once_under_its_one_spelling(first_run, corpus
     }.items()  # fmt: skip
 
 
-def test_the_logged_parameters_and_the_logged_configuration_are_the_same(first_run):
+def test_logged_parameters_equal_the_logged_config(first_run):
     document = tomllib.loads((first_run.artifacts / "config.toml").read_text())
     assert document.pop("experiment") == "bserkit"
     assert document.pop("channels") == [{"name": "lr"}, {"name": "ms"}]
@@ -263,7 +261,7 @@ def test_the_logged_parameters_and_the_logged_configuration_are_the_same(first_r
     assert dict(first_run.params) == expected
 
 
-def test_a_run_logs_where_every_component_and_library_came_from(first_run, plugins_dir):
+def test_origins_of_components_and_libraries_are_kept(first_run, plugins_dir):
     file = plugins_dir / "band_means.py"
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert first_run.tags["plugin.backbone.band-means"] == f"band_means {digest[:12]} ({file})"
@@ -272,7 +270,7 @@ def test_a_run_logs_where_every_component_and_library_came_from(first_run, plugi
     assert first_run.status == "FINISHED"
 
 
-def test_the_corpus_is_logged_as_the_runs_input_by_its_content(first_run, corpus, rows):
+def test_the_run_input_is_the_content_of_the_corpus(first_run, corpus, rows):
     lines = (
         f"{hashlib.sha256((corpus / path).read_bytes()).hexdigest()}\t{label}\t{speaker}\t"
         for path, label, speaker in rows
@@ -285,7 +283,7 @@ def test_the_corpus_is_logged_as_the_runs_input_by_its_content(first_run, corpus
     assert fingerprint.startswith(digest)
 
 
-def test_the_logged_predictions_give_the_logged_metrics_of_every_part(first_run):
+def test_predictions_give_the_metrics_of_every_part(first_run):
     for part in PARTS:
         table = predictions(first_run, part)
         assert len(table) == table["utterance"].nunique() == first_run.metrics["items"] == 36
@@ -295,7 +293,7 @@ def test_the_logged_predictions_give_the_logged_metrics_of_every_part(first_run)
     assert first_run.metrics["chance_uar"] == pytest.approx(1 / 3)
 
 
-def test_the_logged_predictions_give_the_logged_metrics_of_every_class_and_fold(first_run):
+def test_predictions_give_metrics_by_class_and_fold(first_run):
     table = predictions(first_run, "fusion")
     recall = recall_score(table["label"], table["decided"], labels=["calm", "glad", "mad"], average=None)
     assert [first_run.metrics[f"class/{name}/recall"] for name in ("calm", "glad", "mad")] == pytest.approx(recall)
@@ -308,13 +306,13 @@ def test_the_logged_predictions_give_the_logged_metrics_of_every_class_and_fold(
         assert len(first_run.steps[f"fold/{name}/uar"]) == len(first_run.steps[f"fold/weight/{name}"]) == 4
 
 
-def test_a_prediction_is_the_class_of_the_largest_score(first_run):
+def test_a_prediction_is_the_class_with_the_top_score(first_run):
     table = predictions(first_run)
     scores = table[["score_calm", "score_glad", "score_mad"]].to_numpy()
     assert np.array_equal(np.array(["calm", "glad", "mad"])[scores.argmax(axis=1)], table["decided"])
 
 
-def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker(first_run):
+def test_every_utterance_is_tested_with_unseen_speaker(first_run):
     folds = pd.read_csv(first_run.artifacts / "folds_summary.csv").set_index("fold")
     table = predictions(first_run)
     assert sorted(set(table["fold"])) == sorted(folds.index) == ["ann", "bob", "cat", "dan"]
@@ -325,7 +323,7 @@ def test_every_item_is_evaluated_in_the_fold_that_did_not_learn_from_its_speaker
         assert (row["train_items"], row["test_items"]) == (27, 9)
 
 
-def test_every_artifact_is_there_and_pictures_are_pictures(first_run):
+def test_all_artifacts_exist_and_pictures_are_png(first_run):
     pictures = {"channels.png", "confusion.png", "confusion_parts.png", "fusion_search.png"}
     tables = {"predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv", "channels.csv"}
     tables |= {"folds_summary.csv"}
@@ -346,7 +344,7 @@ def test_the_logged_tables_agree_with_the_predictions(first_run):
     assert len(results) == len(PARTS) * 5
 
 
-def test_the_logged_search_is_exhaustive_and_its_choice_is_what_each_fold_used(first_run):
+def test_the_logged_search_is_complete_and_was_used(first_run):
     search = pd.read_csv(first_run.artifacts / "fusion_search.csv")
     inputs = {"lr": ("left", "right"), "ms": ("mid", "side"), "fusion": ("lr", "ms")}
     folds = ["ann", "bob", "cat", "dan"]
@@ -362,7 +360,7 @@ def test_the_logged_search_is_exhaustive_and_its_choice_is_what_each_fold_used(f
             assert trials.loc[chosen, f"weight_{name}"] == pytest.approx(logged)
 
 
-def test_the_oracle_changes_no_result_and_is_logged_under_its_own_name(oracle, first_run):
+def test_the_oracle_is_logged_apart_from_the_result(oracle, first_run):
     _, run = oracle
     assert run.artifacts.joinpath("predictions.csv").read_bytes() == (
         first_run.artifacts.joinpath("predictions.csv").read_bytes()
@@ -375,7 +373,7 @@ def test_the_oracle_changes_no_result_and_is_logged_under_its_own_name(oracle, f
     assert not any("oracle" in name for name in first_run.metrics)
 
 
-def test_the_oracle_is_the_best_weighting_of_the_evaluated_items(oracle):
+def test_the_oracle_is_the_best_weighting_on_test_data(oracle):
     ended, run = oracle
     search = pd.read_csv(run.artifacts / "fusion_search.csv")
     last = search[(search["fold"] == "oracle") & (search["stage"] == "fusion")]
@@ -387,7 +385,7 @@ def test_the_oracle_is_the_best_weighting_of_the_evaluated_items(oracle):
     assert f"accuracy {run.metrics['oracle_accuracy']:.3f}, UAR {run.metrics['oracle_uar']:.3f}" in printed
 
 
-def test_a_predefined_split_learns_from_one_part_and_evaluates_on_the_other(divided):
+def test_a_predefined_split_tests_only_the_other_part(divided):
     _, run = divided
     assert dict(run.params).items() >= {"protocol": "predefined", "protocol.train": "train"}.items()
     table = predictions(run, "fusion")
@@ -398,7 +396,7 @@ def test_a_predefined_split_learns_from_one_part_and_evaluates_on_the_other(divi
     assert run.steps["fold/accuracy"] == [(0, run.metrics["accuracy"])]
 
 
-def test_two_training_speakers_get_equal_weights_and_the_reader_is_told(divided):
+def test_two_training_speakers_get_equal_weights(divided):
     ended, run = divided
     assert {run.steps[f"fold/weight/{name}"][0][1] for name in (*CHANNELS, *TRANSFORMS)} == {0.5}
     for text in (" ".join(ended.stdout.split()), run.tags["fusion.notes"]):
@@ -411,7 +409,7 @@ def test_a_search_that_took_place_leaves_no_note(first, first_run):
     assert not {"notes", "fusion.notes"} & first_run.tags.keys()
 
 
-def test_recordings_that_are_not_stereo_are_refused_by_name_with_the_ways_out(cli, flat, fast, tmp_path):
+def test_non_stereo_recordings_are_refused_by_name(cli, flat, fast, tmp_path):
     ended = cli("run", flat, *fast)
     assert ended.returncode == 2
     assert [line.strip() for line in ended.stderr.splitlines() if line.strip().endswith(".wav")] == FLAT
@@ -432,7 +430,7 @@ def test_mono_skip_leaves_them_out_and_says_so(flat_run, first_run):
     assert "2 recordings without stereo were left out: ann calm 1, bob mad 1" in run.tags["notes"]
 
 
-def test_mono_duplicate_keeps_them_and_warns_of_a_silent_side(flat_run):
+def test_mono_duplicate_warns_of_a_silent_side(flat_run):
     ended, run = flat_run("--mono", "duplicate")
     assert set(predictions(run, "fusion")["utterance"]) >= set(FLAT)
     assert (run.metrics["items"], run.metrics["skipped"]) == (38, 0)
@@ -462,9 +460,7 @@ def test_a_label_of_any_characters_can_be_evaluated(cli, lab, fast, rows, manife
     assert run.metrics["accuracy"] == pytest.approx(first_run.metrics["accuracy"])
 
 
-def test_foreign_folds_with_a_speaker_on_both_sides_go_on_only_when_allowed_and_are_tagged(
-    cli, corpus, rows, fast, tmp_path, read_run
-):
+def test_overlapping_folds_need_permission_and_a_tag(cli, corpus, rows, fast, tmp_path, read_run):
     folds = tmp_path / "folds.csv"
     lines = ["utterance,fold,part"]
     for index, (name, _, speaker) in enumerate(rows):
@@ -524,7 +520,7 @@ def test_stratified_folds_say_everywhere_what_they_are(nameless, read_run, lab):
     assert "95% intervals" not in ended.stdout
 
 
-def test_runs_without_speakers_are_compared_and_reported(nameless, cli, read_run, lab, tmp_path):
+def test_runs_without_speakers_compare_and_report(nameless, cli, read_run, lab, tmp_path):
     ids = [read_run(lab, ended).id for ended in nameless]
     compared = cli("compare", *ids, cwd=lab)
     assert compared.returncode == 0, compared.stderr
@@ -552,13 +548,13 @@ def test_classes_that_a_fold_does_not_learn_are_told(cli, lab, rows, manifest, f
     assert read_run(lab, ended).tags["absent_classes"] == "dan: rare"
 
 
-def test_a_run_of_unheard_speakers_has_no_tag_of_overlap(first_run, first):
+def test_runs_with_unseen_speakers_have_no_overlap_tag(first_run, first):
     assert "speaker_overlap" not in first_run.tags
     assert dict(first_run.params)["allow-speaker-overlap"] == "false"
     assert "WARNING" not in first.stdout
 
 
-def test_a_run_logs_what_could_fool_its_numbers_and_says_it_in_one_line(first, first_run):
+def test_a_run_logs_its_audit_and_prints_one_line(first, first_run):
     (line,) = [line for line in first.stderr.splitlines() if line.startswith("Audit: ")]
     page = (first_run.artifacts / "audit.md").read_text()
     assert page.startswith("# What could fool the numbers\n")

@@ -57,7 +57,7 @@ def results(parent):
     return pd.read_csv(parent.artifacts / "combinations.csv").set_index("name")
 
 
-def test_a_sweep_is_one_run_with_an_ordinary_run_for_each_combination_below_it(swept):
+def test_a_sweep_is_a_parent_run_of_its_combinations(swept):
     _, parent, children = swept
     assert list(children) == [*NAMES, "mono"]
     assert (parent.status, parent.tags["bserkit.kind"]) == ("FINISHED", "sweep")
@@ -66,7 +66,7 @@ def test_a_sweep_is_one_run_with_an_ordinary_run_for_each_combination_below_it(s
     assert not any("bserkit.kind" in run.tags for run in children.values())
 
 
-def test_a_sweep_logs_what_it_went_through_and_no_result_of_its_own(swept, corpus):
+def test_a_sweep_logs_its_grid_and_no_result(swept, corpus):
     _, parent, _ = swept
     params = dict(parent.params)
     assert params["pooler"] == "block-max global-max"
@@ -137,7 +137,7 @@ def test_the_logged_results_have_a_row_for_each_run(swept):
     assert table.loc["mono", "kind"] == "reference"
 
 
-def test_the_runs_of_a_sweep_can_be_compared_and_the_sweep_is_none_of_them(cli, swept, lab):
+def test_runs_of_a_sweep_are_compared_without_it(cli, swept, lab):
     ended = cli("compare", "--best", "9", "--experiment", "swept", "--resamples", "100", cwd=lab)
     assert ended.returncode == 0, ended.stderr
     assert "mono" in ended.stdout
@@ -175,7 +175,7 @@ def wait_for_run(process, folder, name, number):
         time.sleep(0.1)
 
 
-def test_an_interrupted_sweep_ends_with_1_and_both_its_runs_are_marked_killed(broken_off):
+def test_an_interrupted_sweep_marks_both_runs_killed(broken_off):
     ends, seen, _ = broken_off
     assert ends[0].returncode == 1
     assert ends[0].stderr.splitlines()[-1].startswith("Interrupted."), ends[0].stderr
@@ -183,14 +183,14 @@ def test_an_interrupted_sweep_ends_with_1_and_both_its_runs_are_marked_killed(br
     assert [status for _, status in seen[0]] == ["KILLED", "FINISHED", "KILLED"]
 
 
-def test_a_killed_sweep_is_marked_killed_by_the_next_one(broken_off):
+def test_a_killed_sweep_is_marked_by_the_next_one(broken_off):
     ends, seen, runs = broken_off
     assert ends[1].returncode == -signal.SIGKILL
     assert [status for _, status in seen[1]][-2:] == ["RUNNING", "RUNNING"]
     assert {run.status for run in runs} == {"KILLED", "FINISHED"}
 
 
-def test_a_sweep_goes_on_with_what_the_broken_off_ones_finished(broken_off):
+def test_a_sweep_resumes_what_broken_off_ones_finished(broken_off):
     ends, _, runs = broken_off
     assert ends[2].returncode == 0, ends[2].stderr
     for ended in ends[1:]:
@@ -213,7 +213,7 @@ def with_a_failure(run_cli, runs_of, corpus, fast, lab, first_run):
     return ended, runs_of(lab, "failing")
 
 
-def test_a_combination_that_fails_stops_no_other_and_is_listed_with_its_reason(with_a_failure):
+def test_a_failed_combination_stops_no_other(with_a_failure):
     ended, (parent, failed, done) = with_a_failure
     assert ended.returncode == 1
     said = "Error: 1 of 2 combinations failed:\n  unlucky: ValueError: no such luck\n"
@@ -234,7 +234,7 @@ def test_quiet_prints_one_line_a_run_and_the_sweep(with_a_failure):
     assert ended.stdout == f"{numbers} run={done.id} global-avg\nsweep={parent.id}\n"
 
 
-def test_wrong_usage_ends_with_2_before_anything_is_made(cli, corpus, fast, tmp_path):
+def test_wrong_usage_ends_with_2_before_any_work(cli, corpus, fast, tmp_path):
     ended = cli("sweep", corpus / "manifest.csv", *fast, "--pooler", "block-max", "--pooler", "blok-max")
     assert ended.returncode == 2
     assert "did you mean 'block-max'?" in ended.stderr
