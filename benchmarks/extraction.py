@@ -31,17 +31,9 @@ from bserkit.corpora.audio import content_digest
 from bserkit.corpora.reading import Utterance, read_corpus
 from bserkit.devices import memory_kept
 from bserkit.experiments.settings import resolve
-from bserkit.features.extraction import (
-    BATCH_SEGMENTS,
-    Extraction,
-    Piece,
-    _features,
-    _Network,
-    _waveforms,
-    extract,
-    pending,
-    prepared,
-)
+from bserkit.features.batches import BATCH_SEGMENTS, Network, batched
+from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.features.preparing import Piece, prepared, waveforms
 from bserkit.plugins.registry import load_plugins
 from bserkit.store import FeatureStore
 from bserkit.workspace import Workspace
@@ -92,18 +84,18 @@ def files_to_disk(extraction: Extraction, utterances: list[Utterance]) -> float:
 def planes_to_features(extraction: Extraction, utterances: list[Utterance]) -> float:
     """Return the segments a second of what is left of ``files_to_disk`` once the frontend is done with all files."""
     wanted = every_channel(extraction, utterances)
-    pieces, network = list(prepared(wanted, extraction)), _Network(extraction)
+    pieces, network = list(prepared(wanted, extraction)), Network(extraction)
     with memory_kept():
         began = time.perf_counter()
-        segments = sum(len(features) for _, features in _features(pieces, network, wanted))
+        segments = sum(len(features) for _, features in batched(pieces, network, wanted))
         return segments / (time.perf_counter() - began)
 
 
 def resident_audio(extraction: Extraction, utterances: list[Utterance]) -> float:
     """Return the segments a second from waveforms of all channels in the device's memory to features."""
-    wanted, network = every_channel(extraction, utterances), _Network(extraction)
+    wanted, network = every_channel(extraction, utterances), Network(extraction)
     channels = list(extraction.transform_of())
-    whole = [next(_waveforms(one, channels, extraction.transforms, 1 << 30)) for one in utterances]
+    whole = [next(waveforms(one, channels, extraction.transforms, 1 << 30)) for one in utterances]
     held = [(waveform.to(extraction.device), rate) for waveform, rate in whole]
     with memory_kept(), torch.inference_mode():
         began = time.perf_counter()
@@ -112,7 +104,7 @@ def resident_audio(extraction: Extraction, utterances: list[Utterance]) -> float
             for digest, (waveform, rate) in zip(wanted, held, strict=True)
             for channel, one in zip(channels, waveform.split(1), strict=True)
         )
-        segments = sum(len(features) for _, features in _features(pieces, network, wanted))
+        segments = sum(len(features) for _, features in batched(pieces, network, wanted))
         return segments / (time.perf_counter() - began)
 
 

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from bserkit.devices import compute_whole_fp32, memory_kept
 from bserkit.errors import BserkitError, UsageError
 from bserkit.features.backbones import Backbone
+from bserkit.features.batches import BATCH_SEGMENTS
 from bserkit.features.contracts import loaded
-from bserkit.features.extraction import BATCH_SEGMENTS, prepared
 from bserkit.features.finetuning import Epoch, Sgd, Trained, improves, is_over
+from bserkit.features.preparing import prepared
 
 if TYPE_CHECKING:
     from bserkit.features.finetuning import Item, Training

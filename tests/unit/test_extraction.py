@@ -11,13 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bserkit.features.extraction
+import bserkit.features.preparing
 from bserkit import Backbone, BserkitError, ChannelTransform, UsageError, Utterance, store
 from bserkit.corpora.audio import content_digest
 from bserkit.corpora.protocols import Fold
 from bserkit.experiments.networks import planned_networks
-from bserkit.features.extraction import BATCH_SEGMENTS, Extraction, _Network, extract, pending, prepared
+from bserkit.features.batches import BATCH_SEGMENTS, Network
+from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.features.finetuning import Sgd, trainings
+from bserkit.features.preparing import prepared
 from bserkit.features.training import train
 from bserkit.plugins.builtin import frontends
 from bserkit.plugins.builtin.backbones import Torchvision
@@ -98,7 +100,7 @@ def test_a_channel_does_not_depend_on_the_others_asked(utterances, tmp_path):
 @pytest.fixture
 def several_threads(monkeypatch):
     """Utterances are prepared by several threads, as for a GPU."""
-    monkeypatch.setattr(bserkit.features.extraction, "_PREPARING", {"cpu": 3})
+    monkeypatch.setattr(bserkit.features.preparing, "_PREPARING", {"cpu": 3})
 
 
 @pytest.mark.parametrize("blocks", [False, True], ids=["whole", "in blocks"])
@@ -127,7 +129,7 @@ def test_work_broken_off_sets_torchs_threads_back(utterances, several_threads):
 
 
 def test_a_network_one_batch_behind_gives_the_same(utterances, tmp_path, monkeypatch, several_threads):
-    original, networks = _Network.__init__, []
+    original, networks = Network.__init__, []
 
     def behind(network, way):
         original(network, way)
@@ -135,7 +137,7 @@ def test_a_network_one_batch_behind_gives_the_same(utterances, tmp_path, monkeyp
         networks.append(network)
 
     count, straight = features(utterances, extraction(), tmp_path / "straight")
-    monkeypatch.setattr(_Network, "__init__", behind)
+    monkeypatch.setattr(Network, "__init__", behind)
     again, late = features(utterances, extraction(), tmp_path / "late")
     assert networks
     assert again == count
@@ -159,8 +161,8 @@ class Joint(LogMel):
 @pytest.mark.parametrize("long", [False, True], ids=["whole", "in blocks"])
 def test_no_frontend_lets_a_channel_change_another(tmp_path, monkeypatch, long):
     if long:
-        monkeypatch.setattr("bserkit.features.extraction._WHOLE_FRAMES", 4096)
-        monkeypatch.setattr("bserkit.features.extraction._BLOCK_FRAMES", 4096)
+        monkeypatch.setattr("bserkit.features.preparing._WHOLE_FRAMES", 4096)
+        monkeypatch.setattr("bserkit.features.preparing._BLOCK_FRAMES", 4096)
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (16001, 2)), 8000)
     utterance = [Utterance(path, "a", "s")]
@@ -341,7 +343,7 @@ class Heights(Backbone):
 def small_blocks(monkeypatch):
     """Sound is read 0.1 s at a time, and features gather on disk from the first kB on."""
     for size in ("_WHOLE_FRAMES", "_BLOCK_FRAMES"):
-        monkeypatch.setattr(bserkit.features.extraction, size, 1601)
+        monkeypatch.setattr(bserkit.features.preparing, size, 1601)
     monkeypatch.setattr(store, "_HELD_BYTES", 1000)
 
 

@@ -510,7 +510,7 @@ def extraction():
         (measuring, "bserkit.corpora.audit.measuring", "_DELAY_STEP = 8192", "_DELAY_STEP = 4096"),
         (measuring, "bserkit.corpora.audit.near_duplicates", "_OVERLAP = 64", "_OVERLAP = 65"),
         (measuring, "bserkit.corpora.decoding", 'dtype="float32"', 'dtype="float64"'),
-        (extraction, "bserkit.features.extraction", '{"cpu": 64', '{"cpu": 32'),
+        (extraction, "bserkit.features.batches", '{"cpu": 64', '{"cpu": 32'),
         (extraction, "bserkit.corpora.audio", "round(utterance.start", "int(utterance.start"),
     ],
 )

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bserkit.features.extraction import in_order
+from bserkit.features.preparing import in_order
 
 
 def counted(length, at=lambda _: None):
