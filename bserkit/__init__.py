@@ -30,7 +30,8 @@ from bserkit.learning.classifiers import (
     search_notes,
 )
 from bserkit.learning.fusion import FittedFuser, Fuser, OracleFusion, Trial
-from bserkit.learning.views import Views
+from bserkit.learning.normalising import FittedNormaliser, Normaliser
+from bserkit.learning.views import ChannelView, Views
 from bserkit.plugins.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -40,13 +41,16 @@ __all__ = [
     "Backbone",
     "BserkitError",
     "ChannelTransform",
+    "ChannelView",
     "Classifier",
     "Component",
     "CorpusReader",
     "CorpusTable",
     "FittedFuser",
+    "FittedNormaliser",
     "Frontend",
     "Fuser",
+    "Normaliser",
     "OracleFusion",
     "Pooler",
     "Segments",

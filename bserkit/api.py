@@ -21,6 +21,7 @@ import numpy as np
 from bserkit.component import Component
 from bserkit.corpora.audit.audit import Audit, audit_data
 from bserkit.corpora.checking import read_microphones
+from bserkit.corpora.protocols import warnings_of
 from bserkit.evaluation.comparison import read_predictions
 from bserkit.evaluation.metrics import confuse
 from bserkit.evaluation.results import FOLDS
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import Fuser
     from bserkit.learning.model import FittedModel
+    from bserkit.learning.normalising import Normaliser
     from bserkit.plugins.registry import Plugins
 
 
@@ -66,6 +68,7 @@ class Given(TypedDict, total=False):
     backbone: str | Backbone
     finetune: str
     pooler: str | Pooler
+    normaliser: str | Normaliser
     classifier: str | Classifier
     fusion: str | Fuser
     protocol: str
@@ -92,6 +95,7 @@ class Grid(TypedDict, total=False):
     backbone: str | Backbone | Sequence[str | Backbone]
     finetune: str | Sequence[str]
     pooler: str | Pooler | Sequence[str | Pooler]
+    normaliser: str | Normaliser | Sequence[str | Normaliser]
     classifier: str | Classifier | Sequence[str | Classifier]
     fusion: str | Fuser | Sequence[str | Fuser]
     protocol: str
@@ -184,7 +188,11 @@ class Run:
 
         shown = {str(part): [self._of(str(part), name) for name in _MEASURES] for part in self.results["part"].unique()}
         table = pandas.DataFrame.from_dict(shown, orient="index", columns=list(_MEASURES.values()))
-        title = pandas.Series([f"{self.kept.name} ({self.run_id})"]).to_frame().to_html(index=False, header=False)
+        title = (
+            pandas.Series([f"{self.kept.name} ({self.run_id})", *warnings_of(self.tags)])
+            .to_frame()
+            .to_html(index=False, header=False)
+        )
         return f"{title}{table.to_html(float_format='%.3f')}"
 
     def _of(self, part: str, measure: str) -> float:

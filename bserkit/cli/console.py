@@ -100,11 +100,13 @@ def show_findings(console: Console, planned: Plan) -> None:
     show_corpus(console, settings, planned.prepared)
     extraction = settings.extraction
     tuned = f" fine-tuned by {settings.finetune.spec}" if settings.finetune else ""
+    stages = settings.pooler, settings.normaliser, settings.classifier, settings.fusion
     console.print(
         f"{extraction.backbone.spec}{tuned} on {extraction.device} in {extraction.precision}; "
-        f"{settings.pooler.spec}; {settings.classifier.spec}; {settings.fusion.spec}",
+        + "; ".join(one.spec for one in stages if one),
         markup=False,
     )
+    show_cautions(console, {name: of for name, of in planned.cautions.items() if name not in planned.prepared.cautions})
 
 
 def show_corpus(console: Console, settings: Settings, prepared: Prepared) -> None:
@@ -138,7 +140,7 @@ def show_corpus(console: Console, settings: Settings, prepared: Prepared) -> Non
 
 
 def show_cautions(console: Console, cautions: Mapping[str, str]) -> None:
-    """Warn of what a reader of a split's numbers must know: speakers on both sides, classes that are not learned."""
+    """Warn of what a reader of the numbers must know, such as speakers on both sides."""
     for warning in warnings_of(cautions):
         console.print(warning, style="bold red", markup=False)
 

@@ -51,6 +51,7 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     from rich.console import Console
 
     from bserkit.cli.console import show_corpus, show_page
+    from bserkit.corpora.protocols import caution_names
     from bserkit.experiments.grid import AXES, combinations
     from bserkit.experiments.sweep import execute, plan
 
@@ -66,7 +67,8 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     if quiet:
         for one in swept.outcomes:
             numbers = " ".join(f"{name}={one.run.metrics[name]:.4f}" for name in ("accuracy", "uar", "macro_f1"))
-            click.echo(f"{numbers} run={one.run.run_id} {one.name}")
+            cautions = "".join(f" {name}=true" for name in caution_names(one.run.tags))
+            click.echo(f"{numbers} run={one.run.run_id}{cautions} {one.name}")
     else:
         show_page(Console(highlight=False, width=None if sys.stdout.isatty() else 160), swept.page)
     experiment = every[0].settings.experiment

@@ -127,12 +127,15 @@ def absent_classes(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str]
     return found
 
 
-#: What a reader of a split's numbers must know, by the tag that says of which folds or utterances.
+#: What a reader of a run's numbers must know, by the tag that says of which folds, utterances or component.
 CAUTIONS = {
     "speaker_overlap": "speakers are both in training and in test ({}). The numbers are in part those of recognising "
     "speakers, not emotions; do not compare them with numbers of unseen speakers.",
     "speakers_unknown": "the same speaker may be in training and in test: {}. The numbers may be in part those of "
     "recognising speakers, not emotions; do not compare them with numbers of unseen speakers.",
+    "unlabelled_test": "test recordings were used without their labels ({}): those that were predicted together "
+    "changed each other's features. The numbers hold where as many recordings of a speaker are there at once; do not "
+    "compare them with numbers of single recordings.",
     "absent_classes": "folds test classes that they do not learn ({}): no such utterance can be decided rightly.",
 }
 
@@ -151,9 +154,14 @@ def cautions(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, str]:
     return found
 
 
+def caution_names(tags: Mapping[str, str]) -> list[str]:
+    """Return the tags of ``CAUTIONS`` that a run has."""
+    return [name for name in CAUTIONS if name in tags]
+
+
 def warnings_of(tags: Mapping[str, str]) -> list[str]:
-    """Write what ``cautions`` found as a sentence each, given a run's tags."""
-    return [f"WARNING: {sentence.format(tags[name])}" for name, sentence in CAUTIONS.items() if name in tags]
+    """Write what a reader of a run's numbers must know as a sentence each, given its tags."""
+    return [f"WARNING: {CAUTIONS[name].format(tags[name])}" for name in caution_names(tags)]
 
 
 def speaker_overlap(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import Fuser
     from bserkit.learning.model import FittedModel
+    from bserkit.learning.normalising import Normaliser
     from bserkit.learning.views import FeatureSource
     from bserkit.progress import Reporter
 
@@ -99,6 +100,7 @@ def evaluate(
     classifier: Classifier,
     reporter: Reporter,
     keep: Callable[[int, FittedModel], object] = lambda fold, model: None,
+    normaliser: Normaliser | None = None,
 ) -> Evaluation:
     """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given.
 
@@ -106,6 +108,7 @@ def evaluate(
         source: gives the views of all items; each fold its own where networks are fine-tuned in it.
         keep: is given each fold's number, from 0, and its model, once it was scored. No other holds it: the principal
             components of one model alone can take a hundred megabytes.
+        normaliser: fitted on the training items too, if there is one.
     """
     parts: dict[str, list[np.ndarray]] = {}
     outcomes = []
@@ -113,7 +116,7 @@ def evaluate(
         for index, fold in enumerate(folds):
             seen = source.views(index)
             try:
-                fitted = fit_model(seen.take(fold.train), fuser, classifier)
+                fitted = fit_model(seen.take(fold.train), fuser, classifier, normaliser)
                 test = seen.take(fold.test)
                 # Last, so that no part can stand for the fusion.
                 scored = {**fitted.parts(test), FUSION: fitted.scores(test)}
@@ -121,7 +124,8 @@ def evaluate(
                 raise BserkitError(f"fold {fold.name}: {error}") from error
             for part, scores in scored.items():
                 parts.setdefault(part, []).append(scores)
-            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.fitted.trials, fitted.notes, fitted.choices))
+            notes = tuple(dict.fromkeys([*fitted.notes, *fitted.remarks(test)]))
+            outcomes.append(FoldOutcome(fold, fitted.weights, fitted.fitted.trials, notes, fitted.choices))
             keep(index, fitted)
             advance(1)
     order = np.argsort(np.concatenate([fold.test for fold in folds]), kind="stable")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bserkit.component import read_specs
 from bserkit.errors import UsageError
-from bserkit.experiments.settings import SETTINGS, read_config, resolve
+from bserkit.experiments.settings import NONE, SETTINGS, read_config, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: What can be varied, in the data's order; what stands last varies fastest.
 AXES = tuple(key for key, one in SETTINGS.items() if one.axis is not None)
-#: How ``--finetune`` spells that the backbone stays as it is, and what it then is.
-_NOT_TUNED, _FROZEN = "none", "frozen"
+#: What is called what it is without the stages that may be left out.
+_LEFT_OUT = {"finetune": "frozen", "normaliser": NONE}
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def combinations(
 def _choices(axis: str, values: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> list[Any]:
     """Return what an axis goes through: what was given for it, or else the default."""
     given: list[Any] = list(grid.get(axis) or ([values[axis]] if axis in values else SETTINGS[axis].axis or ()))
-    if axis == "finetune":
-        return [None if choice == _NOT_TUNED else choice for choice in given]
+    if axis in _LEFT_OUT:
+        given = [None if choice == NONE else choice for choice in given]
     for choice in given:
-        if axis != "channels" and len(specs := read_specs(choice)) > 1:
+        if axis != "channels" and choice and len(specs := read_specs(choice)) > 1:
             each = " ".join(f"--{axis} {spec}" for spec in specs)
             raise UsageError(f"--{axis} {choice} names {len(specs)} components; give the option once for each: {each}.")
     return given
@@ -108,7 +108,7 @@ def _by_axis(settings: Settings, write: Callable[[Component], str]) -> dict[str,
     for component in settings.components():
         if component.kind in written:
             written[component.kind].append(write(component))
-    return {axis: ",".join(words) or _FROZEN for axis, words in written.items()}
+    return {axis: ",".join(words) or _LEFT_OUT[axis] for axis, words in written.items()}
 
 
 def _reference(path: Path, first: Mapping[str, Any], base: Settings, plugins: Plugins) -> Combination:

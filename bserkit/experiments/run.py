@@ -88,13 +88,18 @@ class Plan:
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
 
+    @property
+    def cautions(self) -> dict[str, str]:
+        """What a reader of the numbers must know, as the run's tags."""
+        return _cautions(self.settings, self.prepared)
+
 
 @dataclass(frozen=True)
 class Result:
     """What a run came to, and where it is kept.
 
     Attributes:
-        cautions: what a reader of the numbers must know of the split, as the run's tags.
+        cautions: what a reader of the numbers must know, as the run's tags.
     """
 
     evaluation: Evaluation
@@ -119,7 +124,7 @@ def plan(settings: Settings, plugins: Plugins, workspace: Workspace) -> Plan:
         settings=settings,
         prepared=prepared,
         features=planned_features(settings, prepared.checked, prepared.folds, workspace),
-        name=settings.run_name or f"{prepared.corpus.reader.name} {settings.pooler.spec} {settings.fusion.spec}",
+        name=settings.run_name or " ".join([prepared.corpus.reader.name, *_stages(settings)]),
         parameters=parameters(settings),
         tags=tags(settings, plugins, prepared),
     )
@@ -133,7 +138,7 @@ def execute(planned: Plan, workspace: Workspace) -> Result:
     """
     with tracked_run(planned.settings.experiment, planned.name, planned.parameters, planned.tags) as tracked:
         evaluation = evaluate_and_log(tracked, planned.settings, planned.prepared, planned.features, workspace)
-        return Result(evaluation, tracked.run_id, tracked.experiment_id, planned.prepared.cautions)
+        return Result(evaluation, tracked.run_id, tracked.experiment_id, planned.cautions)
 
 
 def evaluate_and_log(
@@ -144,7 +149,14 @@ def evaluate_and_log(
     tracked.tag("command", settings.command())
     log_corpus(tracked, prepared)
     source = features(tracked)
-    evaluation = evaluate(source, prepared.folds, settings.fusion, settings.classifier, workspace.reporter)
+    evaluation = evaluate(
+        source,
+        prepared.folds,
+        settings.fusion,
+        settings.classifier,
+        workspace.reporter,
+        normaliser=settings.normaliser,
+    )
     _log_results(tracked, evaluation, prepared.corpus)
     _log_example(tracked, settings.extraction, prepared.checked, workspace.store)
     return evaluation
@@ -196,7 +208,17 @@ def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, 
         found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
     if prepared.checked.notes:
         found["notes"] = "; ".join(prepared.checked.notes)
-    return {**found, **prepared.cautions}
+    return {**found, **_cautions(settings, prepared)}
+
+
+def _cautions(settings: Settings, prepared: Prepared) -> dict[str, str]:
+    own = settings.normaliser
+    return {**prepared.cautions, **({"unlabelled_test": own.spec} if own and own.uses_unlabelled() else {})}
+
+
+def _stages(settings: Settings) -> list[str]:
+    """Return the stages that a run without a name is called by."""
+    return [one.spec for one in (settings.pooler, settings.normaliser, settings.fusion) if one]
 
 
 def log_corpus(tracked: TrackedRun, prepared: Prepared) -> None:

@@ -27,11 +27,16 @@ from bserkit.features.frontends import Frontend
 from bserkit.features.pooling import Pooler
 from bserkit.learning.classifiers import Classifier
 from bserkit.learning.fusion import Fuser
+from bserkit.learning.normalising import Normaliser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bserkit.plugins.registry import Plugins
+
+
+#: How it is spelt that a stage which may be left out is left out.
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Settings:
         data: the corpus's root; None for the demonstration corpus, which is made where features are kept.
         found_reader: whether the reader was found from the data rather than named.
         finetune: how each fold's networks are fine-tuned; None leaves the backbone as it is.
+        normaliser: what changes pooled vectors by what it learned of those in training; None leaves them as they are.
         allow_speaker_overlap: whether folds with a speaker on both sides are evaluated, and the run tagged.
     """
 
@@ -69,6 +75,9 @@ class Settings:
     pooler: Annotated[Pooler, Setting("block-max",
         "From an utterance's segments to one vector.", instead={"waveform": "global-avg"},
         axis=("block-max", "block-avg", "global-max", "global-avg"))]
+    normaliser: Annotated[Normaliser | None, Setting(None,
+        "Change vectors by what those in training, or each speaker's own, are like; else, or by none, they stay.",
+        axis=())]
     classifier: Annotated[Classifier, Setting("linear-svm",
         "From vector to class scores.", axis=())]
     # The oracle is reported beside the result, never as it.
@@ -217,14 +226,14 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
             raise UsageError(
                 f"--precision {precision} does not fit backbone {backbone.name}, which reads waveforms: fp32."
             )
-        if values.get("finetune"):
+        if _asked(values, "finetune"):
             raise UsageError(
                 f"--finetune learns from segments of equal length, but backbone {backbone.name} reads whole waveforms. "
                 "Leave --finetune out, or choose a backbone that reads planes, such as alexnet."
             )
         precision = "fp32"
     found |= {key: make(key) for key in ("pooler", "classifier", "fusion", "protocol")}
-    found |= {"finetune": make("finetune") if values.get("finetune") else None}
+    found |= {key: make(key) if _asked(values, key) else None for key in ("finetune", "normaliser")}
     found |= {"corpus": corpus, "channels": channels, "frontend": frontend, "backbone": backbone}
     found |= {"data": data.resolve() if data else None, "device": device, "precision": precision}
     found |= {"plugins-dir": tuple(Path.cwd() / folder for folder in found["plugins-dir"])}
@@ -232,6 +241,11 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
     settings = Settings(**known, found_reader=bool(data and not values.get("corpus")))
     settings.extraction.transform_of()
     return settings
+
+
+def _asked(values: Mapping[str, Any], key: str) -> bool:
+    """Say whether a stage is asked for that may be left out."""
+    return bool(values.get(key)) and values[key] != NONE
 
 
 def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusReader:

@@ -160,6 +160,23 @@ def weights_digest(backbone: Backbone) -> str:
     return digest
 
 
+def vectors_of(component: Component, made: Any, items: int, where: str) -> np.ndarray:
+    """Return ``(item, feature)`` of 32-bit floats that a component makes of so many items.
+
+    Raises:
+        BserkitError: it makes something else.
+    """
+    expected = f"finite (item, feature) of {items} items"
+    fits = isinstance(made, np.ndarray) and made.dtype.kind in "fiu" and made.ndim == 2 and made.size
+    if not fits or len(made) != items:
+        raise _refused(component, made, where, expected)
+    with np.errstate(over="ignore"):
+        vectors = made.astype(np.float32)
+    if not np.isfinite(vectors).all():
+        raise _refused(component, made, where, expected)
+    return vectors
+
+
 def class_scores_of(component: Component, made: Any, shape: tuple[int, int], part: str) -> np.ndarray:
     """Return a copy of the ``(item, class)`` scores of a part.
 

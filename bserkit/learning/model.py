@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from bserkit.errors import BserkitError
 from bserkit.features.channels import FUSION
 from bserkit.features.contracts import class_scores_of
 from bserkit.learning.classifiers import ClassifierError
+from bserkit.learning.normalising import fit_normaliser, normalise, notes_of
 
 if TYPE_CHECKING:
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import FittedFuser, Fuser
+    from bserkit.learning.normalising import FittedNormaliser, Normaliser
     from bserkit.learning.views import Views
 
 
@@ -31,6 +33,8 @@ class FittedModel:
         transforms: the transform that each channel came from, in the order of the channels.
         sizes: how many features each channel has.
         weights, notes, choices: see ``FittedFuser``; a note may also be of the training items.
+        normaliser: the recipe of what changes the vectors first, if anything does.
+        normalisers: what it learned, by channel.
     """
 
     fuser: Fuser
@@ -42,6 +46,8 @@ class FittedModel:
     weights: Mapping[str, float]
     notes: Sequence[str]
     choices: Mapping[str, Mapping[str, Any]]
+    normaliser: Normaliser | None = None
+    normalisers: Mapping[str, FittedNormaliser] = field(default_factory=dict)
 
     def scores(self, views: Views) -> np.ndarray:
         """Score items, labelled or not: ``(item, class)``, the largest being the prediction.
@@ -70,11 +76,20 @@ class FittedModel:
         """Return the ``(item,)`` predicted classes; raises as ``scores`` does."""
         return np.asarray(self.classes)[self.scores(views).argmax(axis=1)]
 
+    def remarks(self, views: Views) -> list[str]:
+        """Return what a reader must know of how these items are scored; raises as ``scores`` does."""
+        return notes_of(self.normalisers, self._ordered(views))
+
     def _checked(self, scores: Any, views: Views, part: str) -> np.ndarray:
         return class_scores_of(self.fuser, scores, (len(views), len(self.classes)), part)
 
     def _lent(self, views: Views) -> Views:
-        """Return the views as they are handed over: without labels, in the model's order, not to be written to."""
+        """Return the views as they are handed over: normalised, and not to be written to."""
+        ordered = self._ordered(views)
+        return normalise(self.normaliser, self.normalisers, ordered).take(slice(None)) if self.normaliser else ordered
+
+    def _ordered(self, views: Views) -> Views:
+        """Return the views without labels, in the model's order."""
         given = {channel: (views.transforms[channel], *values.shape[1:]) for channel, values in views.features.items()}
         expected = {channel: (transform, self.sizes[channel]) for channel, transform in self.transforms.items()}
         if given != expected:
@@ -87,14 +102,16 @@ class FittedModel:
         return ordered.without_labels().take(slice(None))
 
 
-def fit_model(views: Views, fuser: Fuser, classifier: Classifier) -> FittedModel:
-    """Fit on training items.
+def fit_model(views: Views, fuser: Fuser, classifier: Classifier, normaliser: Normaliser | None = None) -> FittedModel:
+    """Fit on training items: the normaliser on their vectors, the fuser on what it makes of them.
 
     Raises:
-        BserkitError: the fuser or the classifier failed; the message names it.
+        BserkitError: the fuser, the classifier or the normaliser failed; the message names it.
     """
+    training = views.take(slice(None))
+    normalisers, learned = fit_normaliser(normaliser, training) if normaliser else ({}, training)
     with _told(fuser, classifier):
-        fitted = fuser.fit(views.take(slice(None)), classifier.make)
+        fitted = fuser.fit(learned.take(slice(None)), classifier.make)
     return FittedModel(
         fuser=fuser,
         classifier=classifier,
@@ -103,8 +120,10 @@ def fit_model(views: Views, fuser: Fuser, classifier: Classifier) -> FittedModel
         transforms={channel: views.transforms[channel] for channel in views.features},
         sizes={channel: values.shape[1] for channel, values in views.features.items()},
         weights=fitted.weights,
-        notes=(*fitted.notes, *_flat_channels(views)),
+        notes=(*fitted.notes, *_flat_channels(views), *notes_of(normalisers, training)),
         choices=fitted.choices,
+        normaliser=normaliser,
+        normalisers=normalisers,
     )
 
 

@@ -17,14 +17,15 @@ from bserkit.errors import BserkitError
 from bserkit.learning.classifiers import Classifier
 from bserkit.learning.fusion import Fuser
 from bserkit.learning.model import FittedModel
+from bserkit.learning.normalising import Normaliser
 from bserkit.learning.state import pack, unpack
 from bserkit.store import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The layout of a model's files; a version reads its own alone.
-FORMAT = 1
+#: The layouts of a model's files that are read; the second is that of a model with a normaliser.
+FORMATS = (1, 2)
 _WORDS, _ARRAYS = "model.json", "model.safetensors"
 _FORMAT = "bserkit_model_format"
 
@@ -63,7 +64,7 @@ def load_model(folder: Path, make: Maker) -> FittedModel:
     """Read what ``save_model`` wrote; its scores are equal bit for bit on the same machine and libraries.
 
     Args:
-        make: ``Plugins.make``, which knows the fuser and the classifier.
+        make: ``Plugins.make``, which knows the fuser, the classifier and the normaliser.
 
     Raises:
         BserkitError: there is no model, it is damaged or of another format, or its fuser or classifier cannot restore
@@ -73,12 +74,16 @@ def load_model(folder: Path, make: Maker) -> FittedModel:
     words, arrays = _read(folder)
     fuser = make(Fuser, Spec(**words[Fuser.kind]))
     classifier = make(Classifier, Spec(**words[Classifier.kind]))
+    learned = words.get(Normaliser.kind)
+    normaliser = make(Normaliser, Spec(learned["name"], learned["parameters"])) if learned else None
     try:
         fitted = fuser.restore(unpack(words["state"], arrays, classifier.make))
+        states = unpack(learned["state"], arrays, classifier.make) if learned else {}
+        normalisers = {channel: normaliser.restore(one) for channel, one in states.items()} if normaliser else {}
     except Exception as error:
         said = str(error) if isinstance(error, BserkitError) else f"{type(error).__name__}: {error}"
         raise BserkitError(
-            f"The model {folder} of fusion {fuser.name} and classifier {classifier.name} cannot be restored: {said}"
+            f"The model {folder} of {_components(fuser, classifier, normaliser)} cannot be restored: {said}"
         ) from error
     channels = words["channels"]
     return FittedModel(
@@ -91,6 +96,8 @@ def load_model(folder: Path, make: Maker) -> FittedModel:
         weights=words["weights"],
         notes=words["notes"],
         choices=words["choices"],
+        normaliser=normaliser,
+        normalisers=normalisers,
     )
 
 
@@ -104,12 +111,14 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
 
     try:
         state, arrays = pack(model.fitted.state(), model.classifier.make)
+        normaliser, more = _normaliser_content(model)
     except BserkitError as error:
-        of = f"fusion {model.fuser.name} and classifier {model.classifier.name}"
+        of = _components(model.fuser, model.classifier, model.normaliser)
         raise BserkitError(f"A model of {of} cannot be saved: {error}") from error
+    arrays |= more
     content = save(arrays)
     words = {
-        _FORMAT: FORMAT,
+        _FORMAT: FORMATS[1 if normaliser else 0],
         "versions": {name: version(name) for name in ("bserkit", "numpy", "scikit-learn")},
         "classes": model.classes,
         "channels": {
@@ -117,6 +126,7 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
             for channel, transform in model.transforms.items()
         },
         **{one.kind: {"name": one.name, "parameters": one.parameters} for one in (model.fuser, model.classifier)},
+        **normaliser,
         "weights": model.weights,
         "notes": model.notes,
         "choices": model.choices,
@@ -125,6 +135,20 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
     # What a search chose may be anything at all.
     words = json.loads(json.dumps(words, default=lambda one: one.item() if isinstance(one, np.generic) else str(one)))
     return words | {"digest": _digest(words, content)}, content
+
+
+def _normaliser_content(model: FittedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the words of a model's normaliser, if it has one, and its arrays, which no fuser's can be named like."""
+    if model.normaliser is None:
+        return {}, {}
+    kind, states = Normaliser.kind, {channel: one.state() for channel, one in model.normalisers.items()}
+    state, arrays = pack(states, model.classifier.make, f"${kind}")
+    one = {"name": model.normaliser.name, "parameters": model.normaliser.parameters, "state": state}
+    return {kind: one}, arrays
+
+
+def _components(*components: Component | None) -> str:
+    return " and ".join(f"{one.kind} {one.name}" for one in components if one)
 
 
 def _digest(words: Mapping[str, Any], arrays: bytes) -> str:
@@ -149,9 +173,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except ValueError as error:
         raise BserkitError(f"{folder / _WORDS} is damaged or no model's: it is not JSON ({error}).") from error
     found = words.get(_FORMAT) if isinstance(words, dict) else None
-    if found != FORMAT:
+    if found not in FORMATS:
         what = "is no model's: it names no format" if found is None else f"is of format {found}"
-        raise BserkitError(f"{folder / _WORDS} {what}; this version of bserkit reads format {FORMAT}.")
+        raise BserkitError(
+            f"{folder / _WORDS} {what}; this version of bserkit reads formats {' and '.join(map(str, FORMATS))}."
+        )
     if (digest := _digest(words, content)) != words.get("digest"):
         raise BserkitError(
             f"The model {folder} is damaged: its files have the digest {digest}, expected was {words.get('digest')}. "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,6 +16,38 @@ class FeatureSource(Protocol):
         """Return the views that the fold of this number, from 0, learns from and is tested on."""
 
 
+class Origin(Protocol):
+    """What views were made of by something that was fitted on all of their items."""
+
+    def take(self, rows: np.ndarray | slice) -> Origin:
+        """Return what the views of some of the items were made of."""
+
+    def only(self, channel: str) -> Origin:
+        """Return what one channel was made of."""
+
+    def parted(self, learn: np.ndarray, score: np.ndarray) -> tuple[Views, Views]:
+        """See ``Views.parted``."""
+
+
+@dataclass(frozen=True)
+class ChannelView:
+    """The same items in one channel.
+
+    Attributes:
+        values: of each item its ``(feature,)`` vector, all of them one array ``(item, feature)``.
+        labels, speakers, sessions: as of ``Views``.
+    """
+
+    values: Sequence[np.ndarray] | np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    sessions: np.ndarray
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.speakers)
+
+
 @dataclass(frozen=True)
 class Views:
     """The same items seen through several channels.
@@ -27,6 +59,7 @@ class Views:
         labels: ``(item,)`` class names; empty where items are to be scored, so that no fuser can read them.
         speakers: ``(item,)`` speaker names, empty where nobody knows.
         sessions: ``(item,)`` names of recording sessions, empty where the corpus has none.
+        origin: what the features were made of, where that was fitted on these items; no affair of a fuser's.
     """
 
     features: Mapping[str, np.ndarray]
@@ -35,6 +68,7 @@ class Views:
     labels: np.ndarray
     speakers: np.ndarray
     sessions: np.ndarray = field(default_factory=lambda: np.array([], dtype=str))
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         """Fill in sessions where none are given."""
@@ -54,10 +88,38 @@ class Views:
         features = {channel: _lent(values[rows]) for channel, values in self.features.items()}
         labels = _lent(self.labels[rows] if len(self.labels) else self.labels)
         speakers, sessions = _lent(self.speakers[rows]), _lent(self.sessions[rows])
-        transforms = dict(self.transforms)
         return replace(
-            self, features=features, transforms=transforms, labels=labels, speakers=speakers, sessions=sessions
+            self,
+            features=features,
+            transforms=dict(self.transforms),
+            labels=labels,
+            speakers=speakers,
+            sessions=sessions,
+            origin=self.origin and self.origin.take(rows),
         )
+
+    def parted(self, learn: np.ndarray, score: np.ndarray) -> tuple[Views, Views]:
+        """Return what an inner search learns from and what it scores, without labels, by index or mask.
+
+        A normaliser that was fitted on all of these items is fitted anew on the former alone.
+        """
+        if self.origin:
+            return self.origin.parted(learn, score)
+        return self.take(learn), self.take(score).without_labels()
+
+    def only(self, channel: str) -> Views:
+        """Return the views of one channel."""
+        return replace(
+            self,
+            features={channel: self.features[channel]},
+            transforms={channel: self.transforms[channel]},
+            origin=self.origin and self.origin.only(channel),
+        )
+
+    def channel(self, name: str) -> ChannelView:
+        """Return one channel; nothing in it can be written to."""
+        lent = self.take(slice(None))
+        return ChannelView(lent.features[name], lent.labels, lent.speakers, lent.sessions)
 
     def without_labels(self) -> Views:
         """Return the views as they are handed over for scoring."""

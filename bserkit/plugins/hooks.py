@@ -1,4 +1,4 @@
-"""The seven hooks of the pluggy project ``bserkit``: one a kind, each returning the component classes that it adds.
+"""The eight hooks of the pluggy project ``bserkit``: one a kind, each returning the component classes that it adds.
 
 A plugin is a module with functions of these names, marked with ``@hookimpl``. A single file in a folder given with
 ``--plugins-dir`` is one; so is an installed package with an entry point in the group ``bserkit``. The examples below
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bserkit.features.pooling import Pooler
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import Fuser
+    from bserkit.learning.normalising import Normaliser
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 #: Marks a function as a hook's implementation.
@@ -190,6 +191,54 @@ def bserkit_poolers() -> Iterable[type[Pooler]]:
             @hookimpl
             def bserkit_poolers():
                 return [Quantiles]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def bserkit_normalisers() -> Iterable[type[Normaliser]]:
+    """Add normalisers.
+
+    What is fitted on the training utterances of a fold is saved with the fold's model by ``state`` and ``restore``.
+    ``training`` and ``view`` have ``values``, ``labels`` (of the training utterances alone), ``speakers`` and
+    ``sessions``. A normaliser by which an utterance depends on the other ones that are given with it must say so:
+    ``uses_unlabelled()`` returns True, and every output says that unlabelled test recordings were used.
+
+    Example:
+        .. code-block:: python
+
+            import numpy as np
+            from bserkit import FittedNormaliser, Normaliser, hookimpl
+
+
+            class Robust(Normaliser):
+                '''Less the median, divided by the spread between two quantiles of the training utterances.'''
+
+                name = "robust"
+                low: float = 0.25
+
+                def fit(self, training):
+                    low, median, high = np.quantile(training.values, [self.low, 0.5, 1 - self.low], axis=0)
+                    return FittedRobust(median, np.where(high > low, high - low, 1))
+
+                def restore(self, state):
+                    return FittedRobust(**state)
+
+
+            class FittedRobust(FittedNormaliser):
+                def __init__(self, median, spread):
+                    self.median, self.spread = median, spread
+
+                def apply(self, view):
+                    return (view.values - self.median) / self.spread
+
+                def state(self):
+                    return {"median": self.median, "spread": self.spread}
+
+
+            @hookimpl
+            def bserkit_normalisers():
+                return [Robust]
     """
     raise AssertionError("a hook specification is never called")
 

@@ -28,6 +28,7 @@ from bserkit.identity.meaning import code_of
 from bserkit.identity.modules import PROJECT, forget
 from bserkit.learning.classifiers import Classifier
 from bserkit.learning.fusion import Fuser
+from bserkit.learning.normalising import Normaliser
 from bserkit.plugins import hooks
 from bserkit.plugins.builtin import BUILTIN_MODULES
 
@@ -41,6 +42,7 @@ CONTRACTS: Mapping[str, type[Component]] = {
     "bserkit_frontends": Frontend,
     "bserkit_backbones": Backbone,
     "bserkit_poolers": Pooler,
+    "bserkit_normalisers": Normaliser,
     "bserkit_classifiers": Classifier,
     "bserkit_fusers": Fuser,
 }

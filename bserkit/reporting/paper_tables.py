@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bserkit.corpora.protocols import warnings_of
+from bserkit.corpora.protocols import caution_names, warnings_of
 from bserkit.evaluation.comparison import Predictions, compare, read_predictions
 from bserkit.evaluation.metrics import Measures, measure
 from bserkit.evaluation.results import ORACLE
@@ -26,7 +26,7 @@ _POOLER_TABLES = {"left": 2, "right": 3, "mid": 4, "side": 5}
 #: What the paper calls the weight of the first channel of each transform, and that of the first transform.
 _TRANSFORM_WEIGHTS, _LAST_WEIGHT = "αβ", "λ"
 #: The stages that are held together by one block of tables; within it channels, poolers and fusions differ.
-_BLOCK = ("frontend", "backbone", "finetune", "classifier")
+_BLOCK = ("frontend", "backbone", "finetune", "normaliser", "classifier")
 #: The fusion of the paper's Table 7; all others fuse scores, as in Table 6.
 _FEATURE_LEVEL = "feature"
 _WORDS = {"accuracy": "accuracy", "uar": "UAR"}
@@ -153,6 +153,7 @@ def result_row(outcome: Outcome) -> dict[str, Any]:
     return {
         "name": outcome.name,
         "kind": "reference" if outcome.reference else "combination",
+        "cautions": " ".join(caution_names(outcome.run.tags)),
         **outcome.stages,
         **{name: kept[name] for name in names},
         "run": outcome.run.run_id,
@@ -263,7 +264,7 @@ def _overview(outcomes: Sequence[Outcome]) -> TextTable:
         ["", "run", *_WORDS.values(), "oracle UAR", "optimism, UAR"],
         [
             [
-                f"{one.name} (reference)" if one.reference else one.name,
+                f"{_marked(one)} (reference)" if one.reference else _marked(one),
                 one.run.run_id[:8],
                 *(_interval(_logged_interval(one, name)) for name in _WORDS),
                 _percent(one.number("uar", oracle=True)),
@@ -280,7 +281,7 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
     pairs = {pair.run: pair for pair in compared.pairs}
     rows = []
     for index, one in [*enumerate(references, start=1), (0, chosen)]:
-        row = [one.name if index else f"ours: {one.name}"]
+        row = [_marked(one) if index else f"ours: {_marked(one)}"]
         row += [_interval(compared.intervals[index][name]) for name in _WORDS]
         if pair := pairs.get(index):
             row.append(_interval(pair.difference["uar"], "+.2f"))
@@ -300,6 +301,11 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
         rows,
         names=1,
     )
+
+
+def _marked(one: Outcome) -> str:
+    """Return the name of an outcome, with what sets its numbers apart from those beside it."""
+    return f"{one.name} (uses unlabelled test recordings)" if "unlabelled_test" in one.run.tags else one.name
 
 
 def _remarks(grid: Sequence[Outcome]) -> list[str]:

@@ -229,7 +229,7 @@ def _protocol(facts: _Facts) -> Section:
         "channels": given.get("channels", "not kept"),
         **{
             stage: _spelt(given, stage)
-            for stage in ("frontend", "backbone", "finetune", "pooler", "classifier", "fusion")
+            for stage in ("frontend", "backbone", "finetune", "pooler", "normaliser", "classifier", "fusion")
         },
         "arithmetic": f"{given.get('precision', 'not kept')} on {given.get('device', 'not kept')}",
         "seed": given.get("seed", "not kept"),
@@ -250,8 +250,9 @@ def _protocol(facts: _Facts) -> Section:
             TextTable("Left out", ["recording", "reason"], [[utterance_of(one), one["reason"]] for one in skipped], 2)
         )
     but = " The oracle fusion, which is no result, is the one exception." if facts.has_oracle else ""
+    beside = " and, without labels, from its test side" if "unlabelled_test" in run.tags else " alone"
     paragraphs = [
-        "What is learned from this corpus is learned anew in each fold, from its training side alone. The labels of "
+        f"What is learned from this corpus is learned anew in each fold, from its training side{beside}. The labels of "
         f"the evaluated utterances are used once: to count what was decided rightly.{but}"
     ]
     return Section("protocol", "Protocol", paragraphs, blocks)
@@ -272,6 +273,7 @@ def _fitted(facts: _Facts) -> list[list[str]]:
         ["channels and frontend", alone, one],
         ["backbone", *network],
         ["pooler", alone, one],
+        *_normaliser(facts, training),
         ["classifier and its scaling", training, given.get("classifier", "")],
     ]
     if given.get("classifier.c") == "search":
@@ -284,6 +286,13 @@ def _fitted(facts: _Facts) -> list[list[str]]:
     if facts.has_oracle:
         rows.append(["oracle fusion weights", "the evaluated utterances", "an upper bound, not the result"])
     return rows
+
+
+def _normaliser(facts: _Facts, training: str) -> list[list[str]]:
+    given = facts.run.parameters
+    unlabelled = "unlabelled_test" in facts.run.tags
+    beside = "; and the test utterances, without labels" if unlabelled else ""
+    return [["normaliser", training + beside, _spelt(given, "normaliser")]] if "normaliser" in given else []
 
 
 def _inner(facts: _Facts) -> str:

@@ -17,6 +17,7 @@ from bserkit.learning.model_files import model_content
 from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
+from bserkit.plugins.builtin.normalisers import Speaker
 from bserkit.progress import Silent
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
@@ -24,10 +25,13 @@ FUSERS = [TwoStage(), Feature(), Mean()]
 CLASSIFIERS = [LinearSvm(), PartialLeastSquares(components=3), PcaSvm()]
 SEARCHING = [LinearSvm(c="search"), PcaSvm(c="search")]
 PAIRS = [(fuser, one) for fuser in FUSERS for one in CLASSIFIERS] + [(Mean(), one) for one in SEARCHING]
+#: Normalisers by which a test utterance moves nothing but itself, and those by which it moves others of its fold too.
+ALONE, TOGETHER = [Speaker()], [Speaker(by="each")]
 #: One item of the first test fold.
 MARKED = 7
 
 every_fuser = pytest.mark.parametrize("fuser", FUSERS, ids=lambda one: one.name)
+every_normaliser = pytest.mark.parametrize("normaliser", [*ALONE, *TOGETHER], ids=lambda one: one.spec)
 every_pair = pytest.mark.parametrize(("fuser", "classifier"), PAIRS, ids=lambda one: one.spec)
 
 
@@ -47,35 +51,43 @@ def first_fold(views):
     return Fold("first", np.flatnonzero(group_of != 0), np.flatnonzero(group_of == 0))
 
 
-def learned(views, fuser, classifier, rows=slice(None)):
+def learned(views, fuser, classifier, rows=slice(None), normaliser=None):
     """Evaluate one fold by the real code; return every part's scores of some test items, the trials and the model."""
     models = {}
-    result = evaluate(views, [first_fold(views)], fuser, classifier, Silent(), models.__setitem__)
+    result = evaluate(views, [first_fold(views)], fuser, classifier, Silent(), models.__setitem__, normaliser)
     (outcome,) = result.outcomes
     scores = {part: scores[rows].tolist() for part, scores in result.scores.items()}
     return scores, outcome.trials, model_content(models[0])
 
 
-def features_of_a_test_item_move_others(views, fuser, classifier):
-    """Make one test item enormous and say whether that changes the others' scores, or anything that was learned."""
+def with_a_loud_test_item(views):
     loud = {channel: values.copy() for channel, values in views.features.items()}
     for values in loud.values():
         values[MARKED] = 1e4
+    return replace(views, features=loud)
+
+
+def features_of_a_test_item_move_others(views, fuser, classifier, normaliser=None):
+    """Make one test item enormous and say whether that changes the others' scores, or anything that was learned."""
     test = first_fold(views).test
     others = np.flatnonzero(test != MARKED)
     assert len(others) == len(test) - 1
-    return learned(views, fuser, classifier, others) != learned(
-        replace(views, features=loud), fuser, classifier, others
+    before, after = (
+        learned(one, fuser, classifier, others, normaliser) for one in (views, with_a_loud_test_item(views))
     )
+    return before != after
 
 
-def labels_of_test_items_move_something(views, fuser, classifier):
+def labels_of_test_items_move_something(views, fuser, classifier, normaliser=None):
     """Exchange the labels of the test items and say whether that changes any score, or anything that was learned."""
     wrong = views.labels.copy()
     test = first_fold(views).test
     wrong[test] = np.roll(views.labels[test], 1)
     assert (wrong[test] != views.labels[test]).all()
-    return learned(views, fuser, classifier) != learned(replace(views, labels=wrong), fuser, classifier)
+    before, after = (
+        learned(one, fuser, classifier, normaliser=normaliser) for one in (views, replace(views, labels=wrong))
+    )
+    return before != after
 
 
 @every_pair
@@ -155,6 +167,60 @@ def test_a_cost_chosen_on_test_items_is_noticed(fuser, kept, monkeypatch):
     assert not labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
     monkeypatch.setattr(LinearSVM, "_search", on_test)
     assert labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
+
+
+@every_fuser
+@every_normaliser
+def test_labels_of_test_items_move_no_normaliser(fuser, normaliser):
+    assert not labels_of_test_items_move_something(corpus(), fuser, LinearSvm(), normaliser)
+
+
+@every_fuser
+@pytest.mark.parametrize("normaliser", ALONE, ids=lambda one: one.spec)
+def test_normaliser_lets_test_item_move_no_other(fuser, normaliser):
+    assert not features_of_a_test_item_move_others(corpus(), fuser, LinearSvm(), normaliser)
+
+
+@every_fuser
+@pytest.mark.parametrize("normaliser", TOGETHER, ids=lambda one: one.spec)
+def test_unlabelled_test_items_move_nothing_learned(fuser, normaliser):
+    views = corpus()
+    # As if two spoke in the fold: of the one whose features stay nothing may move either.
+    views = replace(views, speakers=np.where(np.arange(60) < 6, "s0b", views.speakers))
+    fold = Fold("first", np.arange(12, 60), np.arange(12))
+    others = np.flatnonzero(views.speakers[fold.test] == "s0b")
+    quiet, loud = ({}, {})
+    scored = []
+    for one, kept in ((views, quiet), (with_a_loud_test_item(views), loud)):
+        result = evaluate(one, [fold], fuser, LinearSvm(), Silent(), kept.__setitem__, normaliser)
+        scored.append({part: scores.tolist() for part, scores in result.scores.items()})
+    assert model_content(quiet[0]) == model_content(loud[0])
+    for part, before in scored[0].items():
+        after = scored[1][part]
+        assert [before[row] for row in others] == [after[row] for row in others]
+        # The others of the same speaker do move: that is what the outputs of such a run warn of.
+        assert before[-2] != after[-2]
+
+
+@pytest.mark.parametrize("normaliser", ALONE, ids=lambda one: one.spec)
+def test_normaliser_fitted_on_all_items_is_noticed(normaliser, kept, monkeypatch):
+    fit = type(normaliser).fit
+    assert not features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm(scale="none"), normaliser)
+    monkeypatch.setattr(type(normaliser), "fit", lambda own, _: fit(own, kept[-1].channel("left")))
+    assert features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm(scale="none"), normaliser)
+
+
+def test_normaliser_learning_from_test_is_noticed(kept, monkeypatch):
+    fit = Speaker.fit
+
+    def by_labels(own, training):
+        test = kept[-1].take(first_fold(kept[-1]).test)
+        chosen = test.take(test.labels == "c0").channel("left")
+        return fit(own, chosen)
+
+    assert not labels_of_test_items_move_something(corpus(), Mean(), LinearSvm(scale="none"), Speaker())
+    monkeypatch.setattr(Speaker, "fit", by_labels)
+    assert labels_of_test_items_move_something(corpus(), Mean(), LinearSvm(scale="none"), Speaker())
 
 
 def test_fusers_see_test_utterances_without_labels():

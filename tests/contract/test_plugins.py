@@ -17,6 +17,7 @@ from bserkit import (
     CorpusReader,
     Frontend,
     Fuser,
+    Normaliser,
     Pooler,
     UsageError,
     Views,
@@ -176,6 +177,18 @@ def test_example_pooler_makes_vectors_of_one_length(examples, segments):
     made = pool.pool(np.random.default_rng(0).normal(size=(segments, 6)).astype(np.float32))
     assert made.shape == (12,)
     assert np.isfinite(made).all()
+
+
+def test_example_normaliser_is_fitted_and_saved(examples, tmp_path):
+    normaliser = make_example(examples, "bserkit_normalisers")
+    assert isinstance(normaliser, Normaliser)
+    assert not normaliser.uses_unlabelled()
+    fuser, classifier = (make_example(examples, f"bserkit_{kind}s") for kind in ("fuser", "classifier"))
+    model = fit_model(views(), fuser, classifier, normaliser)
+    save_model(model, tmp_path / "model")
+    made = {one.name: one for one in (normaliser, fuser, classifier)}
+    loaded = load_model(tmp_path / "model", lambda _, spec: made[spec.name])
+    np.testing.assert_array_equal(loaded.scores(views()), model.scores(views()))
 
 
 def test_example_classifier_is_fitted_and_scores(examples):

@@ -19,18 +19,21 @@ from bserkit.corpora.reading import read_corpus
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.learning.pooled import pool_features
+from bserkit.learning.views import Views
 from bserkit.plugins.builtin.backbones import AlexNet, Torchvision
 from bserkit.plugins.builtin.channels import LeftRight, MidSide
 from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.builtin.corpora import Manifest
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
+from bserkit.plugins.builtin.normalisers import Speaker
 from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 from bserkit.workspace import Workspace
 
 GOLDEN = Path(__file__).parent
+NORMALISERS = [Speaker(), Speaker(by="each")]
 
 
 def pin(name, values, tolerance):
@@ -95,6 +98,18 @@ def test_poolers():
     segments = generator.normal(size=(5, 3)).astype(np.float32)
     poolers = [BlockMax(), BlockMax(blocks=3, pyramid=True), BlockAverage(), GlobalMax(), GlobalAverage()]
     pin("poolers", {pooler.spec: pooler.pool(segments) for pooler in poolers}, 1e-6)
+
+
+def test_normalisers():
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(24, 4)) @ generator.normal(size=(4, 6)) + generator.normal(size=(24, 6)) / 10
+    speakers = np.repeat(["a", "b", "c"], 8)
+    views = Views({"left": values.astype(np.float32)}, {"left": "lr"}, ("x", "y"), np.tile(["x", "y"], 12), speakers)
+    training, test = (
+        views.take(slice(0, 16)).channel("left"),
+        views.without_labels().take(slice(16, 24)).channel("left"),
+    )
+    pin("normalisers", {one.spec: one.fit(training).apply(test) for one in NORMALISERS}, 1e-5)
 
 
 @pytest.mark.slow

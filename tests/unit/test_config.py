@@ -118,6 +118,17 @@ def test_an_option_replaces_the_whole_component(settings_of, tmp_path):
     assert settings_of("--config", path, "--pooler", "block-max:blocks=3").settings.pooler.spec == "block-max:blocks=3"
 
 
+@pytest.mark.parametrize("key", ["normaliser", "finetune"])
+def test_none_leaves_a_stage_out(settings_of, tmp_path, key):
+    spelt = {"normaliser": "speaker:by=each", "finetune": "sgd:epochs=2"}[key]
+    path = config(tmp_path, f'{key} = "{spelt}"\n')
+    assert getattr(settings_of("--config", path).settings, key).spec == spelt
+    without = settings_of("--config", path, f"--{key}", "none").settings
+    assert without == settings_of().settings
+    assert not [name for name in without.flat() if name.startswith(key)]
+    assert f"--{key}" not in without.command()
+
+
 def test_data_on_the_command_line_beats_data_in_file(settings_of, tmp_path):
     first, second = corpus(tmp_path / "first"), corpus(tmp_path / "second")
     path = config(tmp_path, 'data = "first"\n')
@@ -300,6 +311,7 @@ COMPONENTS = {
     "frontend": ["logmel", "logmel:mels=32,log_offset=1e-10,normalise=none", "logmel:window_ms=20.5"],
     "backbone": ["alexnet", "alexnet:layer=fc6,weights=random", "torchvision:arch=squeezenet1_1,seed=4"],
     "pooler": ["block-max", "block-avg:blocks=3,pyramid=true", "global-max"],
+    "normaliser": ["none", "speaker", "speaker:by=each,least=3"],
     "classifier": ["linear-svm", "linear-svm:c=search", "linear-svm:c=0.1,scale=none"],
     "fusion": ["two-stage", "two-stage:tune=oracle,metric=uar", "feature", "mean"],
     "protocol": ["loso", "losgo:groups=3", "predefined:train=a b,test=c"],

@@ -400,7 +400,7 @@ def test_a_changed_word_is_noticed(saved):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ('{"bserkit_model_format": 2}', r"is of format 2; this version of bserkit reads format 1"),
+        ('{"bserkit_model_format": 3}', r"is of format 3; this version of bserkit reads formats 1 and 2"),
         ('{"format": "tfjs"}', r"is no model's: it names no format"),
         ("[1]", r"is no model's"),
         ('{"bserkit_mod', r"is damaged or no model's: it is not JSON"),

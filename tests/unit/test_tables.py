@@ -42,7 +42,9 @@ def outcome(pooler, fusion, wrong=(), more=0.0, oracle=0.0, weights=None, transf
         for part in parts for speaker, take, label in ITEMS
     ]  # fmt: skip
     stages = {"channels": "lr,ms", "frontend": "logmel", "backbone": "alexnet", "finetune": "frozen"}
-    stages |= {"pooler": pooler, "classifier": "linear-svm", "fusion": fusion} | kept.pop("stages", {})
+    stages |= {"pooler": pooler, "normaliser": "none", "classifier": "linear-svm", "fusion": fusion} | kept.pop(
+        "stages", {}
+    )
     name = f"{pooler} {fusion}"
     run = KeptRun(f"{name} {more}".encode().hex()[:32], name, "bserkit", {"pooler": pooler}, {}, metrics)
     folds = csv_text([{"fold": name, "train_speakers": "all but " + name} for name in SPEAKERS])

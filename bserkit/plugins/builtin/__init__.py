@@ -1,5 +1,15 @@
 """The built-in plugins. They use the same public names as any outside plugin."""
 
-from bserkit.plugins.builtin import backbones, channels, classifiers, corpora, frontends, fusers, opensmile, poolers
+from bserkit.plugins.builtin import (
+    backbones,
+    channels,
+    classifiers,
+    corpora,
+    frontends,
+    fusers,
+    normalisers,
+    opensmile,
+    poolers,
+)
 
-BUILTIN_MODULES = (corpora, channels, frontends, backbones, opensmile, poolers, classifiers, fusers)
+BUILTIN_MODULES = (corpora, channels, frontends, backbones, opensmile, poolers, normalisers, classifiers, fusers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -111,14 +110,14 @@ class TwoStage(_Searching):
         self, views: Views, channel: str, group_of: np.ndarray, make_classifier: Callable[[], Any]
     ) -> np.ndarray:
         """Score each training item ``(item, class)`` by a classifier that was fitted on the other inner groups."""
-        features = views.features[channel]
+        alone = views.only(channel)
         scores = np.empty((len(views), len(views.classes)))
         for group in np.unique(group_of):
-            inside, outside = group_of == group, group_of != group
+            inside = group_of == group
             # One channel at a time is copied.
-            learned = replace(views, features={channel: features}).take(outside)
+            learned, held = alone.parted(~inside, inside)
             estimator = self._fit_channels(learned, make_classifier)[channel]
-            scores[inside] = class_scores(estimator, features[inside], views.classes)
+            scores[inside] = class_scores(estimator, held.features[channel], views.classes)
         return scores
 
     def _obstacle(self, labels: np.ndarray, together: np.ndarray, group_of: np.ndarray) -> str:
