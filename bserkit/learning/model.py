@@ -121,10 +121,16 @@ def fit_model(views: Views, fuser: Fuser, classifier: Classifier, normaliser: No
         sizes={channel: values.shape[1] for channel, values in views.features.items()},
         weights=fitted.weights,
         notes=(*fitted.notes, *_flat_channels(views), *notes_of(normalisers, training)),
-        choices=fitted.choices,
+        choices=_choices(fitted, normalisers),
         normaliser=normaliser,
         normalisers=normalisers,
     )
+
+
+def _choices(fitted: FittedFuser, normalisers: Mapping[str, FittedNormaliser]) -> dict[str, Mapping[str, Any]]:
+    """Return by part what was chosen: by a channel's normaliser, then by classifiers."""
+    made = {channel: dict(one.chosen) for channel, one in normalisers.items() if one.chosen}
+    return made | {part: made.get(part, {}) | dict(one) for part, one in fitted.choices.items()}
 
 
 @contextmanager

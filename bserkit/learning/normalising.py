@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from bserkit.errors import BserkitError
 from bserkit.features.contracts import asked, vectors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bserkit.learning.views import ChannelView, Views
 
@@ -22,7 +23,13 @@ _ROUNDING = 1e-3
 
 
 class FittedNormaliser(ABC):
-    """What a normaliser learned from one channel of the training utterances of a fold."""
+    """What a normaliser learned from one channel of the training utterances of a fold.
+
+    Attributes:
+        chosen: what it chose by them, such as a number of components; numbers are logged by fold.
+    """
+
+    chosen: Mapping[str, Any] = {}
 
     @abstractmethod
     def apply(self, view: ChannelView) -> np.ndarray:

@@ -17,7 +17,7 @@ from bserkit.learning.model_files import model_content
 from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
-from bserkit.plugins.builtin.normalisers import Speaker
+from bserkit.plugins.builtin.normalisers import PrincipalComponents, Speaker
 from bserkit.progress import Silent
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
@@ -26,7 +26,7 @@ CLASSIFIERS = [LinearSvm(), PartialLeastSquares(components=3), PcaSvm()]
 SEARCHING = [LinearSvm(c="search"), PcaSvm(c="search")]
 PAIRS = [(fuser, one) for fuser in FUSERS for one in CLASSIFIERS] + [(Mean(), one) for one in SEARCHING]
 #: Normalisers by which a test utterance moves nothing but itself, and those by which it moves others of its fold too.
-ALONE, TOGETHER = [Speaker()], [Speaker(by="each")]
+ALONE, TOGETHER = [Speaker(), PrincipalComponents(components=3)], [Speaker(by="each")]
 #: One item of the first test fold.
 MARKED = 7
 

@@ -26,14 +26,14 @@ from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.builtin.corpora import Manifest
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
-from bserkit.plugins.builtin.normalisers import Speaker
+from bserkit.plugins.builtin.normalisers import PrincipalComponents, Speaker
 from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax, GlobalAverage, GlobalMax
 from bserkit.progress import Silent
 from bserkit.store import FeatureStore
 from bserkit.workspace import Workspace
 
 GOLDEN = Path(__file__).parent
-NORMALISERS = [Speaker(), Speaker(by="each")]
+NORMALISERS = [Speaker(), Speaker(by="each"), PrincipalComponents(), PrincipalComponents(components=2, scale="none")]
 
 
 def pin(name, values, tolerance):

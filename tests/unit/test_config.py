@@ -311,7 +311,7 @@ COMPONENTS = {
     "frontend": ["logmel", "logmel:mels=32,log_offset=1e-10,normalise=none", "logmel:window_ms=20.5"],
     "backbone": ["alexnet", "alexnet:layer=fc6,weights=random", "torchvision:arch=squeezenet1_1,seed=4"],
     "pooler": ["block-max", "block-avg:blocks=3,pyramid=true", "global-max"],
-    "normaliser": ["none", "speaker", "speaker:by=each,least=3"],
+    "normaliser": ["none", "speaker", "speaker:by=each,least=3", "pca:components=9", "pca:share=0.5"],
     "classifier": ["linear-svm", "linear-svm:c=search", "linear-svm:c=0.1,scale=none"],
     "fusion": ["two-stage", "two-stage:tune=oracle,metric=uar", "feature", "mean"],
     "protocol": ["loso", "losgo:groups=3", "predefined:train=a b,test=c"],

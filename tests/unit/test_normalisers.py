@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from bserkit import BserkitError, ChannelView, FittedNormaliser, Normaliser, Views
 from bserkit.component import build
@@ -13,12 +15,18 @@ from bserkit.learning.model_files import load_model, model_content, save_model
 from bserkit.learning.normalising import fit_normaliser, normalise
 from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
-from bserkit.plugins.builtin.normalisers import Speaker
+from bserkit.plugins.builtin.normalisers import PrincipalComponents, Speaker
 from bserkit.plugins.registry import load_plugins
 
 TRANSFORMS = {"left": "lr", "right": "lr"}
 BUILT_IN = load_plugins(outside=False)
-NORMALISERS = [Speaker(), Speaker(by="each"), Speaker(by="each", least=13)]
+NORMALISERS = [
+    Speaker(),
+    Speaker(by="each"),
+    Speaker(by="each", least=13),
+    PrincipalComponents(),
+    PrincipalComponents(components=3, scale="none"),
+]
 every_normaliser = pytest.mark.parametrize("normaliser", NORMALISERS, ids=lambda one: one.spec)
 
 
@@ -91,6 +99,47 @@ def test_by_each_without_any_speaker_is_refused():
     with pytest.raises(BserkitError, match=r"no training utterance names a speaker. Use speaker:by=train"):
         fit_model(nameless, Mean(), LinearSvm(), Speaker(by="each"))
     assert fit_model(nameless, Mean(), LinearSvm(), Speaker()).notes == ()
+
+
+@pytest.mark.parametrize("scale", ["standard", "none"])
+@pytest.mark.parametrize("items", [48, 6])
+def test_pca_is_that_of_scikit_learn_but_for_signs(items, scale):
+    values = training(corpus()).channel("left").values[:items].astype(np.float64)
+    scaler = StandardScaler(with_std=scale == "standard").fit(values)
+    expected = PCA(svd_solver="full").fit(scaler.transform(values))
+    fitted = PrincipalComponents(components=99, scale=scale).fit(view(values))
+    spanned = min(items - 1, 8)
+    assert fitted.directions.shape == (8, spanned)
+    np.testing.assert_allclose(np.abs(fitted.directions.T), np.abs(expected.components_[:spanned]), atol=1e-5)
+    assert (fitted.directions[np.abs(fitted.directions).argmax(axis=0), range(spanned)] > 0).all()
+    made = fitted.apply(view(values))
+    np.testing.assert_allclose(made.T @ made, np.diag((made**2).sum(axis=0)), atol=1e-3 * (made**2).max())
+
+
+def test_pca_keeps_the_share_that_was_asked_for():
+    generator = np.random.default_rng(0)
+    values = view(generator.normal(size=(400, 3)) * np.sqrt([90, 9, 1]))
+    counts = {
+        share: PrincipalComponents(share=share, scale="none").fit(values).chosen["components"]
+        for share in (0.5, 0.95, 0.999, 1.0)
+    }
+    assert counts == {0.5: 1, 0.95: 2, 0.999: 3, 1.0: 3}
+    assert PrincipalComponents(share=0.5, components=2, scale="none").fit(values).chosen == {"components": 2}
+
+
+def test_pca_of_what_does_not_vary_is_one_zero():
+    fitted = PrincipalComponents().fit(view(np.ones((5, 3))))
+    assert fitted.apply(view(np.ones((2, 3)))).tolist() == [[0.0], [0.0]]
+
+
+def test_what_a_normaliser_chose_is_beside_the_cost():
+    model = fit_model(training(corpus()), Mean(), LinearSvm(c="search"), PrincipalComponents(components=2))
+    assert {part: sorted(one) for part, one in model.choices.items()} == {
+        one: ["c", "components"] for one in TRANSFORMS
+    }
+    assert model.choices["left"]["components"] == 2
+    plain = fit_model(training(corpus()), Feature(), LinearSvm(), PrincipalComponents())
+    assert {*plain.choices} == {"left", "right"}
 
 
 @pytest.mark.parametrize("fuser", [TwoStage(), Feature(), Mean()], ids=lambda one: one.name)

@@ -1,4 +1,4 @@
-"""Built-in normalisers: features to one scale, over the training utterances or over each speaker's own recordings."""
+"""Built-in normalisers: features to one scale, over training or each speaker's own recordings; principal components."""
 
 from __future__ import annotations
 
@@ -102,7 +102,57 @@ class _FittedSpeaker(FittedNormaliser):
         return [mask for mask in masks if mask.sum() >= self.recipe.least]
 
 
+class PrincipalComponents(Normaliser):
+    """Vectors in the directions in which the training utterances vary most, the longest first.
+
+    Equal up to rounding to scikit-learn's ``PCA``, less its signs: the largest weight of each direction is positive.
+    Components keep their lengths. A classifier that scales its features, as ``linear-svm`` does, takes all of them to
+    the same length, the smallest too; ``linear-svm:scale=none`` does not.
+    """
+
+    name = "pca"
+    share: float = Field(0.95, gt=0, le=1, description="share of the training utterances' variance to keep")
+    components: int | None = Field(
+        None, ge=1, description="how many to keep, whatever their share; at most as many as the training items span"
+    )
+    scale: Literal["standard", "none"] = Field(
+        "standard", description="first each feature to mean 0 and deviation 1 over the training utterances, or mean 0"
+    )
+
+    def fit(self, training: ChannelView) -> FittedNormaliser:
+        """Fit the scale of ``(item, feature)`` and the directions of what is scaled."""
+        from bserkit.plugins.builtin.projections import principal_directions
+
+        scale = _Scale.of(training.values)
+        if self.scale == "none":
+            scale = scale._replace(deviation=np.ones_like(scale.mean))
+        directions, lengths = principal_directions((training.values - scale.mean) / scale.deviation)
+        kept = np.cumsum(lengths**2)
+        count = self.components or 1 + int(np.searchsorted(kept, self.share * kept[-1] * (1 - 1e-9)))
+        directions = directions[:, :count]
+        largest = np.abs(directions).argmax(axis=0)
+        signs = np.where(directions[largest, range(directions.shape[1])] < 0, -1, 1)
+        return _FittedComponents(scale, (directions * signs).astype(np.float32), self.scale == "standard")
+
+    def restore(self, state: Mapping[str, Any]) -> FittedNormaliser:
+        """Return the fitted scale and directions."""
+        return _FittedComponents(_Scale(**state["scale"]), state["directions"], self.scale == "standard")
+
+
+class _FittedComponents(FittedNormaliser):
+    def __init__(self, scale: _Scale, directions: np.ndarray, limited: bool) -> None:
+        self.scale, self.directions, self.limited = scale, directions, limited
+        self.chosen = {"components": directions.shape[1]}
+
+    def apply(self, view: ChannelView) -> np.ndarray:
+        scaled = self.scale.apply(view.values) if self.limited else view.values - self.scale.mean
+        return np.asarray(scaled.astype(np.float32) @ self.directions)
+
+    def state(self) -> dict[str, Any]:
+        return {"scale": self.scale._asdict(), "directions": self.directions}
+
+
 @hookimpl
 def bserkit_normalisers() -> list[type[Normaliser]]:
     """Return the built-in normalisers."""
-    return [Speaker]
+    return [Speaker, PrincipalComponents]
