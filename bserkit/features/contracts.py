@@ -160,7 +160,7 @@ def weights_digest(backbone: Backbone) -> str:
     return digest
 
 
-def vectors_of(component: Component, made: Any, items: int, where: str) -> np.ndarray:
+def normalised(component: Component, made: Any, items: int, where: str) -> np.ndarray:
     """Return ``(item, feature)`` of 32-bit floats that a component makes of so many items.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bserkit.component import Component
 from bserkit.errors import BserkitError
-from bserkit.features.contracts import asked, vectors_of
+from bserkit.features.contracts import asked, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ def _applied(normaliser: Normaliser, fitted: FittedNormaliser, views: Views, cha
         where = f"channel {channel} of {len(some)} utterances"
         with asked(normaliser, f"the vectors of {where}"):
             made = fitted.apply(some.channel(channel))
-        return vectors_of(normaliser, made, len(some), where)
+        return normalised(normaliser, made, len(some), where)
 
     vectors = made_of(views)
     if len(views) > 1 and not normaliser.uses_unlabelled():
