@@ -274,7 +274,9 @@ def _open_container(path: Path, content: str) -> Iterator[Sound]:
         with _told(av.FFmpegError, OSError):
             file = opened.enter_context(path.open("rb"))
             options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-            container = opened.enter_context(av.open(file, options=options, metadata_errors="ignore"))
+            # Tags of any bytes are read by PyAV 19 and later unasked.
+            tags: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+            container = opened.enter_context(av.open(file, options=options, **tags))
             stream = container.streams.best("audio")
         if stream is None or stream.codec_context is None:
             raise BadAudioError("it holds no sound" if stream is None else "its sound is coded in an unknown way")

@@ -35,6 +35,15 @@ def test_sound_of_a_video_equals_the_same_wav(tmp_path, film, ending):
     np.testing.assert_array_equal(from_film, from_wav)
 
 
+def test_tags_that_are_not_unicode_are_no_problem(tmp_path, film):
+    path = film(tmp_path / "a.avi", noise())
+    content, utterance = path.read_bytes(), Utterance(path, "joy", "")
+    before, _ = read_stereo(utterance)
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"L\xffvf"))
+    np.testing.assert_array_equal(read_stereo(utterance)[0], before)
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "aac"), ("a.avi", "mp3"), ("a.m4a", "aac")])
 def test_coded_sound_keeps_left_and_right_in_place(tmp_path, film, name, codec):
     samples = tones(500, 1200)
