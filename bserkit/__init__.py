@@ -18,7 +18,8 @@ from bserkit.evaluation.metrics import measure
 from bserkit.features.backbones import Backbone
 from bserkit.features.channels import ChannelTransform
 from bserkit.features.frontends import Frontend, Segments
-from bserkit.features.pooling import Pooler
+from bserkit.features.learned import ChannelView
+from bserkit.features.pooling import FittedPooler, LearningPooler, Pooler
 from bserkit.identity.content import file_digest
 from bserkit.learning.classifiers import (
     Classifier,
@@ -31,7 +32,7 @@ from bserkit.learning.classifiers import (
 )
 from bserkit.learning.fusion import FittedFuser, Fuser, OracleFusion, Trial
 from bserkit.learning.normalising import FittedNormaliser, Normaliser
-from bserkit.learning.views import ChannelView, Views
+from bserkit.learning.views import Views
 from bserkit.plugins.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ __all__ = [
     "CorpusTable",
     "FittedFuser",
     "FittedNormaliser",
+    "FittedPooler",
     "Frontend",
     "Fuser",
+    "LearningPooler",
     "Normaliser",
     "OracleFusion",
     "Pooler",

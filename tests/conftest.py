@@ -20,6 +20,7 @@ import tempfile
 import traceback
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -302,6 +303,73 @@ def corpus(tmp_path_factory):
                 rows.append((name, emotion_name, speaker_name))
     _write_manifest(folder / "manifest.csv", rows)
     return folder
+
+
+@pytest.fixture
+def spoken(tmp_path, plugins_dir):
+    """Nine utterances of three speakers in a store: what a fold learns of two of them, and may it not of the third."""
+    return Spoken(tmp_path, plugins_dir)
+
+
+class Spoken:
+    """Few utterances whose features are kept, evaluated by the real code in one fold, which tests the last speaker."""
+
+    def __init__(self, folder, plugins_dir):
+        from bserkit import Utterance
+        from bserkit.corpora.protocols import Fold
+        from bserkit.features.extraction import Extraction
+        from bserkit.plugins.builtin.channels import LeftRight
+        from bserkit.plugins.builtin.frontends import LogMel
+        from bserkit.plugins.registry import load_plugins
+        from bserkit.store import FeatureStore
+        from bserkit.workspace import Workspace
+
+        backbone = load_plugins([plugins_dir / "band_means.py"]).find("backbone", "band-means").component()
+        self.extraction = Extraction((LeftRight(),), LogMel(), backbone, "cpu", "fp32")
+        self.workspace = Workspace(FeatureStore(folder / "store"))
+        self.fold = Fold("last", np.arange(6), np.arange(6, 9))
+        self.utterances = [
+            Utterance(folder / f"{index}.wav", "ab"[index % 3 % 2], f"s{index // 3}") for index in range(9)
+        ]
+        for index in range(9):
+            self.record(index)
+
+    def record(self, index, seed=0):
+        generator = np.random.default_rng((seed, index))
+        samples = 0.1 * generator.normal(size=(16000 + 4000 * (index % 3), 2))
+        soundfile.write(self.utterances[index].path, samples, SAMPLE_RATE)
+
+    def relabel(self, index):
+        one = self.utterances[index]
+        self.utterances[index] = replace(one, label="ba"["ab".index(one.label)])
+
+    @property
+    def checked(self):
+        """The utterances as they are, their features extracted."""
+        from bserkit.corpora.audio import content_digest
+        from bserkit.corpora.checking import Checked
+        from bserkit.corpora.reading import Corpus
+        from bserkit.features.extraction import extract, pending
+
+        digests = tuple(content_digest(one) for one in self.utterances)
+        extract(pending(self.utterances, digests, self.extraction, self.workspace.store), self.workspace)
+        return Checked(Corpus(self.utterances[0].path.parent, None, tuple(self.utterances), ()), digests, (), ())
+
+    def source(self, pooler):
+        from bserkit.experiments.features import PooledByFold
+
+        return PooledByFold(self.checked, [[self.extraction]], [self.fold], pooler, self.workspace)
+
+    def learned(self, pooler, normaliser=None):
+        """Return the evaluation of the fold, and its model."""
+        from bserkit.evaluation.cross_validation import evaluate
+        from bserkit.plugins.builtin.classifiers import LinearSvm
+        from bserkit.plugins.builtin.fusers import Mean
+        from bserkit.progress import Silent
+
+        models = {}
+        chosen = Mean(), LinearSvm(), Silent(), models.__setitem__, normaliser
+        return evaluate(self.source(pooler), [self.fold], *chosen), models[0]
 
 
 def _voice(speaker, emotion, take):

@@ -13,6 +13,7 @@ from bserkit.errors import BserkitError, UsageError
 from bserkit.experiments.run import checked_corpus
 from bserkit.features.contracts import pooled
 from bserkit.features.extraction import extract, from_features, pending
+from bserkit.features.pooling import LearningPooler
 from bserkit.progress import Unstaged
 
 if TYPE_CHECKING:
@@ -36,13 +37,18 @@ def export(out: Path, settings: Settings, pooler: Pooler | None, workspace: Work
     under ``bserkit``. The file appears when it is whole.
 
     Raises:
-        UsageError: the settings ask for fine-tuning.
+        UsageError: the settings ask for fine-tuning, or the pooler learns.
         BserkitError: the file cannot be written, or features cannot be computed or do not stay in the store.
     """
     if settings.finetune:
         raise UsageError(
             "extract writes features of one backbone, but fine-tuning makes one a fold and channel. Leave finetune out "
             "of the configuration file, and name the network to use with --backbone NAME:weights=PATH."
+        )
+    if isinstance(pooler, LearningPooler):
+        raise UsageError(
+            f"extract pools without folds, but pooler {pooler.name} learns from the training utterances of each. "
+            "Choose one that does not, such as block-max, or leave --pooler out and pool what is written."
         )
     # Weights that cannot be had are found out before any audio is read.
     settings.extraction.recipes()

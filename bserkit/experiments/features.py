@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from bserkit.experiments.networks import planned_networks
 from bserkit.features.extraction import extract, pending
-from bserkit.learning.pooled import pool_by_channel, pool_features
+from bserkit.features.pooling import LearningPooler, Pooler
+from bserkit.learning.pooled import LearnedPooler, fit_pooler, pool_by_channel, pool_features
 from bserkit.learning.views import FeatureSource
 from bserkit.progress import Silent, Unstaged
 from bserkit.tracking.runs import TrackedRun
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from bserkit.corpora.protocols import Fold
     from bserkit.experiments.settings import Settings
     from bserkit.features.extraction import Extraction, Pending
-    from bserkit.features.pooling import Pooler
     from bserkit.learning.views import Views
     from bserkit.workspace import Workspace
 
@@ -27,21 +27,29 @@ PlannedFeatures: TypeAlias = Callable[[TrackedRun], FeatureSource]
 
 
 @dataclass(frozen=True)
-class FineTuned:
-    """Features of networks that are fine-tuned in each fold, pooled when the fold is learned from.
+class PooledByFold:
+    """Features of networks or of a pooler that learn in each fold, pooled when the fold is learned from.
 
     Attributes:
         by_fold: how the network of each channel makes features, for every fold.
+        fitted: what a pooler that learns has learned so far, by fold, so that a sweep learns it once.
     """
 
     checked: Checked
     by_fold: Sequence[Sequence[Extraction]]
+    folds: Sequence[Fold]
     pooler: Pooler
     workspace: Workspace
+    fitted: dict[int, LearnedPooler] = field(default_factory=dict)
 
     def views(self, fold: int) -> Views:
-        """Return the views of one fold's networks."""
-        return pool_by_channel(self.checked, self.by_fold[fold], self.pooler, self.workspace)
+        """Return the views of one fold's networks and pooler."""
+        pooler: Pooler | LearnedPooler = self.pooler
+        if isinstance(self.pooler, LearningPooler):
+            pooler = self.fitted[fold] = self.fitted.get(fold) or fit_pooler(
+                self.checked, self.by_fold[fold], self.pooler, self.folds[fold].train, self.workspace
+            )
+        return pool_by_channel(self.checked, self.by_fold[fold], pooler, self.workspace)
 
 
 def planned_features(
@@ -54,6 +62,7 @@ def planned_features(
         BserkitError: the weights cannot be had or do not fit the architecture.
     """
     extraction, pooler = settings.extraction, settings.pooler
+    inside = workspace.telling(Unstaged(workspace.reporter))
 
     def pending_of(one: Extraction) -> Pending:
         return pending(checked.corpus.utterances, checked.digests, one, workspace.store)
@@ -63,6 +72,8 @@ def planned_features(
 
         def frozen(_: TrackedRun) -> FeatureSource:
             extract(work, workspace)
+            if isinstance(pooler, LearningPooler):
+                return PooledByFold(checked, [[extraction]] * len(folds), folds, pooler, inside)
             return pool_features(checked, extraction, pooler, workspace)
 
         return frozen
@@ -77,6 +88,6 @@ def planned_features(
                 advance(1)
         each = len(made) // len(folds)
         by_fold = [made[start : start + each] for start in range(0, len(made), each)]
-        return FineTuned(checked, by_fold, pooler, workspace.telling(Unstaged(workspace.reporter)))
+        return PooledByFold(checked, by_fold, folds, pooler, inside)
 
     return fine_tuned

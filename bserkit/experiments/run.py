@@ -29,6 +29,7 @@ from bserkit.experiments.features import planned_features
 from bserkit.features.channels import FUSION
 from bserkit.features.example import channel_example
 from bserkit.features.finetuning import FromRun
+from bserkit.features.pooling import LearningPooler
 from bserkit.text import csv_text
 from bserkit.tracking.finished import find_run
 from bserkit.tracking.runs import TrackedRun, tracked_run
@@ -208,6 +209,8 @@ def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, 
         found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
     if prepared.checked.notes:
         found["notes"] = "; ".join(prepared.checked.notes)
+    if isinstance(settings.pooler, LearningPooler):
+        found["pooler.learns"] = "true"
     return {**found, **_cautions(settings, prepared)}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bserkit.features.backbones import Backbone
     from bserkit.features.channels import ChannelTransform
     from bserkit.features.frontends import Frontend
-    from bserkit.features.pooling import Pooler
+    from bserkit.features.pooling import FittedPooler, Pooler
 
 
 @contextmanager
@@ -109,14 +109,17 @@ def features_of(backbone: Backbone, made: Any, rows: int, size: int, where: Sequ
     return features
 
 
-def pooled(pooler: Pooler, segments: np.ndarray, where: str) -> np.ndarray:
+def pooled(pooler: Pooler, segments: np.ndarray, where: str, fitted: FittedPooler | None = None) -> np.ndarray:
     """Return ``(feature,)`` of 32-bit floats that a pooler makes of ``(segment, feature)``, which are its own.
+
+    Args:
+        fitted: what the pooler learned, where it learns.
 
     Raises:
         BserkitError: it makes something else.
     """
     with asked(pooler, f"one vector of {where}"):
-        made = pooler.pool(segments)
+        made = (fitted or pooler).pool(segments)
     expected = "one (feature,) of finite numbers"
     if not isinstance(made, np.ndarray) or made.dtype.kind not in "fiu" or made.ndim != 1 or not len(made):
         raise _refused(pooler, made, where, expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from bserkit.learning.classifiers import ClassifierError
 from bserkit.learning.normalising import fit_normaliser, normalise, notes_of
 
 if TYPE_CHECKING:
+    from bserkit.features.learned import Learned
+    from bserkit.features.pooling import FittedPooler, LearningPooler
     from bserkit.learning.classifiers import Classifier
     from bserkit.learning.fusion import FittedFuser, Fuser
-    from bserkit.learning.normalising import FittedNormaliser, Normaliser
+    from bserkit.learning.normalising import LearnedNormaliser, Normaliser
     from bserkit.learning.views import Views
 
 
@@ -33,8 +35,8 @@ class FittedModel:
         transforms: the transform that each channel came from, in the order of the channels.
         sizes: how many features each channel has.
         weights, notes, choices: see ``FittedFuser``; a note may also be of the training items.
-        normaliser: the recipe of what changes the vectors first, if anything does.
-        normalisers: what it learned, by channel.
+        normaliser: what changes the vectors first, if anything does.
+        pooler: what made the vectors, where that was learned; what is to be scored must be pooled by the same.
     """
 
     fuser: Fuser
@@ -46,8 +48,8 @@ class FittedModel:
     weights: Mapping[str, float]
     notes: Sequence[str]
     choices: Mapping[str, Mapping[str, Any]]
-    normaliser: Normaliser | None = None
-    normalisers: Mapping[str, FittedNormaliser] = field(default_factory=dict)
+    normaliser: LearnedNormaliser | None = None
+    pooler: Learned[LearningPooler, FittedPooler] | None = None
 
     def scores(self, views: Views) -> np.ndarray:
         """Score items, labelled or not: ``(item, class)``, the largest being the prediction.
@@ -78,7 +80,7 @@ class FittedModel:
 
     def remarks(self, views: Views) -> list[str]:
         """Return what a reader must know of how these items are scored; raises as ``scores`` does."""
-        return notes_of(self.normalisers, self._ordered(views))
+        return notes_of(self.normaliser, self._ordered(views))
 
     def _checked(self, scores: Any, views: Views, part: str) -> np.ndarray:
         return class_scores_of(self.fuser, scores, (len(views), len(self.classes)), part)
@@ -86,7 +88,7 @@ class FittedModel:
     def _lent(self, views: Views) -> Views:
         """Return the views as they are handed over: normalised, and not to be written to."""
         ordered = self._ordered(views)
-        return normalise(self.normaliser, self.normalisers, ordered).take(slice(None)) if self.normaliser else ordered
+        return normalise(self.normaliser, ordered).take(slice(None)) if self.normaliser else ordered
 
     def _ordered(self, views: Views) -> Views:
         """Return the views without labels, in the model's order."""
@@ -96,6 +98,11 @@ class FittedModel:
             raise BserkitError(
                 f"The views do not fit the model: given were {_described(given)}; expected {_described(expected)}. "
                 "Make them with the channels, frontend, backbone and pooler that the model was fitted with."
+            )
+        if views.pooler is not self.pooler:
+            raise BserkitError(
+                "The views were pooled by something else than what the model learned in its fold. Pool them by the "
+                "model's own: pool_features(checked, extraction, model.pooler, workspace)."
             )
         features = {channel: views.features[channel] for channel in self.transforms}
         ordered = replace(views, features=features, transforms=self.transforms, classes=self.classes)
@@ -109,7 +116,7 @@ def fit_model(views: Views, fuser: Fuser, classifier: Classifier, normaliser: No
         BserkitError: the fuser, the classifier or the normaliser failed; the message names it.
     """
     training = views.take(slice(None))
-    normalisers, learned = fit_normaliser(normaliser, training) if normaliser else ({}, training)
+    normalises, learned = fit_normaliser(normaliser, training) if normaliser else (None, training)
     with _told(fuser, classifier):
         fitted = fuser.fit(learned.take(slice(None)), classifier.make)
     return FittedModel(
@@ -120,16 +127,17 @@ def fit_model(views: Views, fuser: Fuser, classifier: Classifier, normaliser: No
         transforms={channel: views.transforms[channel] for channel in views.features},
         sizes={channel: values.shape[1] for channel, values in views.features.items()},
         weights=fitted.weights,
-        notes=(*fitted.notes, *_flat_channels(views), *notes_of(normalisers, training)),
-        choices=_choices(fitted, normalisers),
-        normaliser=normaliser,
-        normalisers=normalisers,
+        notes=(*fitted.notes, *_flat_channels(views), *notes_of(normalises, training)),
+        choices=_choices(fitted, normalises),
+        normaliser=normalises,
+        pooler=views.pooler,
     )
 
 
-def _choices(fitted: FittedFuser, normalisers: Mapping[str, FittedNormaliser]) -> dict[str, Mapping[str, Any]]:
+def _choices(fitted: FittedFuser, normalises: LearnedNormaliser | None) -> dict[str, Mapping[str, Any]]:
     """Return by part what was chosen: by a channel's normaliser, then by classifiers."""
-    made = {channel: dict(one.chosen) for channel, one in normalisers.items() if one.chosen}
+    own = normalises.by_channel if normalises else {}
+    made = {channel: dict(one.chosen) for channel, one in own.items() if one.chosen}
     return made | {part: made.get(part, {}) | dict(one) for part, one in fitted.choices.items()}
 
 

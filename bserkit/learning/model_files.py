@@ -14,6 +14,8 @@ import numpy as np
 
 from bserkit.component import Component, Spec
 from bserkit.errors import BserkitError
+from bserkit.features.learned import Learned
+from bserkit.features.pooling import LearningPooler
 from bserkit.learning.classifiers import Classifier
 from bserkit.learning.fusion import Fuser
 from bserkit.learning.model import FittedModel
@@ -24,10 +26,12 @@ from bserkit.store import write_whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The layouts of a model's files that are read; the second is that of a model with a normaliser.
+#: The layouts of a model's files that are read; the second is that of one whose pooler or normaliser learned too.
 FORMATS = (1, 2)
 _WORDS, _ARRAYS = "model.json", "model.safetensors"
 _FORMAT = "bserkit_model_format"
+#: What may have learned beside the fuser and its classifiers.
+_LEARNERS: tuple[type[LearningPooler | Normaliser], ...] = (LearningPooler, Normaliser)
 
 _Component = TypeVar("_Component", bound=Component)
 
@@ -74,16 +78,21 @@ def load_model(folder: Path, make: Maker) -> FittedModel:
     words, arrays = _read(folder)
     fuser = make(Fuser, Spec(**words[Fuser.kind]))
     classifier = make(Classifier, Spec(**words[Classifier.kind]))
-    learned = words.get(Normaliser.kind)
-    normaliser = make(Normaliser, Spec(learned["name"], learned["parameters"])) if learned else None
+    learners = {
+        one.kind: make(one, Spec(words[one.kind]["name"], words[one.kind]["parameters"]))
+        for one in _LEARNERS
+        if one.kind in words
+    }
     try:
         fitted = fuser.restore(unpack(words["state"], arrays, classifier.make))
-        states = unpack(learned["state"], arrays, classifier.make) if learned else {}
-        normalisers = {channel: normaliser.restore(one) for channel, one in states.items()} if normaliser else {}
+        learned: dict[str, Learned[Any, Any]] = {}
+        for kind, one in learners.items():
+            states = unpack(words[kind]["state"], arrays, classifier.make)
+            learned[kind] = Learned(one, {channel: one.restore(state) for channel, state in states.items()})
     except Exception as error:
         said = str(error) if isinstance(error, BserkitError) else f"{type(error).__name__}: {error}"
         raise BserkitError(
-            f"The model {folder} of {_components(fuser, classifier, normaliser)} cannot be restored: {said}"
+            f"The model {folder} of {_components(fuser, classifier, *learners.values())} cannot be restored: {said}"
         ) from error
     channels = words["channels"]
     return FittedModel(
@@ -96,8 +105,8 @@ def load_model(folder: Path, make: Maker) -> FittedModel:
         weights=words["weights"],
         notes=words["notes"],
         choices=words["choices"],
-        normaliser=normaliser,
-        normalisers=normalisers,
+        normaliser=learned.get(Normaliser.kind),
+        pooler=learned.get(LearningPooler.kind),
     )
 
 
@@ -111,14 +120,14 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
 
     try:
         state, arrays = pack(model.fitted.state(), model.classifier.make)
-        normaliser, more = _normaliser_content(model)
+        learned, more = _learned_content(model)
     except BserkitError as error:
-        of = _components(model.fuser, model.classifier, model.normaliser)
+        of = _components(model.fuser, model.classifier, *(one.recipe for one in _learned(model)))
         raise BserkitError(f"A model of {of} cannot be saved: {error}") from error
     arrays |= more
     content = save(arrays)
     words = {
-        _FORMAT: FORMATS[1 if normaliser else 0],
+        _FORMAT: FORMATS[1 if learned else 0],
         "versions": {name: version(name) for name in ("bserkit", "numpy", "scikit-learn")},
         "classes": model.classes,
         "channels": {
@@ -126,7 +135,7 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
             for channel, transform in model.transforms.items()
         },
         **{one.kind: {"name": one.name, "parameters": one.parameters} for one in (model.fuser, model.classifier)},
-        **normaliser,
+        **learned,
         "weights": model.weights,
         "notes": model.notes,
         "choices": model.choices,
@@ -137,18 +146,24 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
     return words | {"digest": _digest(words, content)}, content
 
 
-def _normaliser_content(model: FittedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the words of a model's normaliser, if it has one, and its arrays, which no fuser's can be named like."""
-    if model.normaliser is None:
-        return {}, {}
-    kind, states = Normaliser.kind, {channel: one.state() for channel, one in model.normalisers.items()}
-    state, arrays = pack(states, model.classifier.make, f"${kind}")
-    one = {"name": model.normaliser.name, "parameters": model.normaliser.parameters, "state": state}
-    return {kind: one}, arrays
+def _learned_content(model: FittedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the words of what else learned, by kind, and its arrays, which no fuser's can be named like."""
+    words: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for one in _learned(model):
+        recipe, states = one.recipe, {channel: fitted.state() for channel, fitted in one.by_channel.items()}
+        state, more = pack(states, model.classifier.make, f"${recipe.kind}")
+        words[recipe.kind] = {"name": recipe.name, "parameters": recipe.parameters, "state": state}
+        arrays |= more
+    return words, arrays
 
 
-def _components(*components: Component | None) -> str:
-    return " and ".join(f"{one.kind} {one.name}" for one in components if one)
+def _learned(model: FittedModel) -> list[Learned[Any, Any]]:
+    return [one for one in (model.pooler, model.normaliser) if one]
+
+
+def _components(*components: Component) -> str:
+    return " and ".join(f"{one.kind} {one.name}" for one in components)
 
 
 def _digest(words: Mapping[str, Any], arrays: bytes) -> str:

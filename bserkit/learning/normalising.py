@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from bserkit.component import Component
 from bserkit.errors import BserkitError
 from bserkit.features.contracts import asked, normalised
+from bserkit.features.learned import Learned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bserkit.learning.views import ChannelView, Views
+    from bserkit.features.learned import ChannelView
+    from bserkit.learning.views import Views
 
 #: How far, of the largest value, an utterance alone may come out from what it is among others: rounding, no more.
 _ROUNDING = 1e-3
@@ -73,6 +75,10 @@ class Normaliser(Component):
         return False
 
 
+#: What a normaliser learned in a fold.
+LearnedNormaliser: TypeAlias = Learned[Normaliser, FittedNormaliser]
+
+
 @dataclass(frozen=True)
 class Unnormalised:
     """Training views before they were normalised, so that a part of them can be normalised by itself."""
@@ -91,10 +97,10 @@ class Unnormalised:
     def parted(self, learn: np.ndarray, score: np.ndarray) -> tuple[Views, Views]:
         """Return views normalised by what the items of ``learn`` alone are like: those to learn from, and to score."""
         fitted, learned = fit_normaliser(self.normaliser, self.views.take(learn))
-        return learned, normalise(self.normaliser, fitted, self.views.take(score).without_labels())
+        return learned, normalise(fitted, self.views.take(score).without_labels())
 
 
-def fit_normaliser(normaliser: Normaliser, training: Views) -> tuple[dict[str, FittedNormaliser], Views]:
+def fit_normaliser(normaliser: Normaliser, training: Views) -> tuple[LearnedNormaliser, Views]:
     """Return what is fitted on each channel of training items, and these items normalised.
 
     Raises:
@@ -109,25 +115,28 @@ def fit_normaliser(normaliser: Normaliser, training: Views) -> tuple[dict[str, F
                 f"normaliser {normaliser.name} learned {type(fitted[channel]).__name__} from channel {channel}; "
                 "expected a FittedNormaliser."
             )
-    made = normalise(normaliser, fitted, training)
-    return fitted, replace(made, labels=training.labels, origin=Unnormalised(training, normaliser))
+    learned = Learned(normaliser, fitted)
+    made = normalise(learned, training)
+    return learned, replace(made, labels=training.labels, origin=Unnormalised(training, normaliser))
 
 
-def normalise(normaliser: Normaliser, fitted: Mapping[str, FittedNormaliser], views: Views) -> Views:
-    """Return the same items, without labels, with vectors as they are normalised by what was fitted.
+def normalise(learned: LearnedNormaliser, views: Views) -> Views:
+    """Return the same items, without labels, with vectors as they are normalised by what was learned.
 
     Raises:
         BserkitError: the normaliser makes something else than vectors, or makes of an utterance alone something else
             than among others, without saying that it uses them.
     """
     views = views.without_labels()
-    features = {channel: _applied(normaliser, fitted[channel], views, channel) for channel in views.features}
+    features = {
+        channel: _applied(learned.recipe, learned.by_channel[channel], views, channel) for channel in views.features
+    }
     return replace(views, features=features)
 
 
-def notes_of(fitted: Mapping[str, FittedNormaliser], views: Views) -> list[str]:
+def notes_of(learned: LearnedNormaliser | None, views: Views) -> list[str]:
     """Return what a reader must know of how these items are normalised, each once."""
-    unlabelled = views.without_labels()
+    unlabelled, fitted = views.without_labels(), learned.by_channel if learned else {}
     every = (note for channel, one in fitted.items() for note in one.notes(unlabelled.channel(channel)))
     return list(dict.fromkeys(every))
 

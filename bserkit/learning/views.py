@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from bserkit.features.learned import ChannelView
+
+if TYPE_CHECKING:
+    from bserkit.features.learned import Learned
+    from bserkit.features.pooling import FittedPooler, LearningPooler
 
 
 class FeatureSource(Protocol):
@@ -30,25 +36,6 @@ class Origin(Protocol):
 
 
 @dataclass(frozen=True)
-class ChannelView:
-    """The same items in one channel.
-
-    Attributes:
-        values: of each item its ``(feature,)`` vector, all of them one array ``(item, feature)``.
-        labels, speakers, sessions: as of ``Views``.
-    """
-
-    values: Sequence[np.ndarray] | np.ndarray
-    labels: np.ndarray
-    speakers: np.ndarray
-    sessions: np.ndarray
-
-    def __len__(self) -> int:
-        """Count the items."""
-        return len(self.speakers)
-
-
-@dataclass(frozen=True)
 class Views:
     """The same items seen through several channels.
 
@@ -60,6 +47,7 @@ class Views:
         speakers: ``(item,)`` speaker names, empty where nobody knows.
         sessions: ``(item,)`` names of recording sessions, empty where the corpus has none.
         origin: what the features were made of, where that was fitted on these items; no affair of a fuser's.
+        pooler: what made vectors of segments, where that was learned from the training items of a fold.
     """
 
     features: Mapping[str, np.ndarray]
@@ -69,6 +57,7 @@ class Views:
     speakers: np.ndarray
     sessions: np.ndarray = field(default_factory=lambda: np.array([], dtype=str))
     origin: Origin | None = None
+    pooler: Learned[LearningPooler, FittedPooler] | None = None
 
     def __post_init__(self) -> None:
         """Fill in sessions where none are given."""
@@ -101,7 +90,7 @@ class Views:
     def parted(self, learn: np.ndarray, score: np.ndarray) -> tuple[Views, Views]:
         """Return what an inner search learns from and what it scores, without labels, by index or mask.
 
-        A normaliser that was fitted on all of these items is fitted anew on the former alone.
+        A normaliser that was fitted on all of these items is fitted anew on the former alone. A pooler is not.
         """
         if self.origin:
             return self.origin.parted(learn, score)

@@ -170,6 +170,10 @@ def bserkit_backbones() -> Iterable[type[Backbone]]:
 def bserkit_poolers() -> Iterable[type[Pooler]]:
     """Add poolers.
 
+    One that learns from the training utterances of each fold is a ``LearningPooler``: its ``fit(training)`` is given
+    one channel, of which ``training.values`` holds each utterance's ``(segment, feature)``, read when it is asked for,
+    and returns a ``FittedPooler`` with ``pool(segments)`` and ``state()``, from which ``restore`` makes the same again.
+
     Example:
         .. code-block:: python
 

@@ -50,7 +50,8 @@ _CURVES = {
 }
 #: Beginnings of tags that have a place of their own, or that say nothing to a reader.
 _OWN_TAGS = (
-    "mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "command", "machine", "notes", "fusion.notes", *CAUTIONS,
+    "mlflow.", "bserkit.", "version.", "plugin.", "corpus.", "command", "machine", "notes", "fusion.notes",
+    "pooler.learns", *CAUTIONS,
 )  # fmt: skip
 
 
@@ -272,7 +273,7 @@ def _fitted(facts: _Facts) -> list[list[str]]:
     rows = [
         ["channels and frontend", alone, one],
         ["backbone", *network],
-        ["pooler", alone, one],
+        ["pooler", training, _spelt(given, "pooler")] if "pooler.learns" in facts.run.tags else ["pooler", alone, one],
         *_normaliser(facts, training),
         ["classifier and its scaling", training, given.get("classifier", "")],
     ]

@@ -14,7 +14,9 @@ from bserkit import Views, speaker_groups
 from bserkit.corpora.protocols import Fold
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.learning.model_files import model_content
+from bserkit.learning.pooled import fit_pooler
 from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, PcaSvm
+from bserkit.plugins.builtin.codebooks import Vlad
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
 from bserkit.plugins.builtin.normalisers import PrincipalComponents, Speaker
@@ -221,6 +223,38 @@ def test_normaliser_learning_from_test_is_noticed(kept, monkeypatch):
     assert not labels_of_test_items_move_something(corpus(), Mean(), LinearSvm(scale="none"), Speaker())
     monkeypatch.setattr(Speaker, "fit", by_labels)
     assert labels_of_test_items_move_something(corpus(), Mean(), LinearSvm(scale="none"), Speaker())
+
+
+def test_sound_of_test_utterances_moves_no_pooler(spoken):
+    before = model_content(spoken.learned(Vlad(centres=2))[1])
+    digests = spoken.checked.digests
+    for index in spoken.fold.test:
+        spoken.record(index, seed=7)
+    assert spoken.checked.digests != digests
+    assert model_content(spoken.learned(Vlad(centres=2))[1]) == before
+    # That of a training utterance does.
+    spoken.record(spoken.fold.train[0], seed=8)
+    assert model_content(spoken.learned(Vlad(centres=2))[1]) != before
+
+
+def test_labels_of_test_utterances_move_no_pooler(spoken):
+    before, model = spoken.learned(Vlad(centres=2))
+    for index in spoken.fold.test:
+        spoken.relabel(index)
+    after, same = spoken.learned(Vlad(centres=2))
+    assert (before.labels != after.labels).all()
+    assert model_content(same) == model_content(model)
+    assert after.scores["fusion"].tolist() == before.scores["fusion"].tolist()
+
+
+def test_a_pooler_fitted_on_all_utterances_is_noticed(spoken, monkeypatch):
+    def everything(checked, extractions, pooler, train, workspace):
+        return fit_pooler(checked, extractions, pooler, np.arange(len(checked.digests)), workspace)
+
+    monkeypatch.setattr("bserkit.experiments.features.fit_pooler", everything)
+    before = model_content(spoken.learned(Vlad(centres=2))[1])
+    spoken.record(spoken.fold.test[0], seed=7)
+    assert model_content(spoken.learned(Vlad(centres=2))[1]) != before
 
 
 def test_fusers_see_test_utterances_without_labels():

@@ -18,11 +18,13 @@ from bserkit.corpora.protocols import LeaveOneSpeakerOut, split
 from bserkit.corpora.reading import read_corpus
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.features.learned import ChannelView
 from bserkit.learning.pooled import pool_features
 from bserkit.learning.views import Views
 from bserkit.plugins.builtin.backbones import AlexNet, Torchvision
 from bserkit.plugins.builtin.channels import LeftRight, MidSide
 from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.builtin.codebooks import Vlad
 from bserkit.plugins.builtin.corpora import Manifest
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
@@ -110,6 +112,15 @@ def test_normalisers():
         views.without_labels().take(slice(16, 24)).channel("left"),
     )
     pin("normalisers", {one.spec: one.fit(training).apply(test) for one in NORMALISERS}, 1e-5)
+
+
+def test_vlad():
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(8, 9, 3)).astype(np.float32) + 4 * generator.integers(0, 3, (8, 9, 1))
+    names = np.full(8, "")
+    training = ChannelView(values[:6], names[:6], names[:6], names[:6])
+    recipes = [Vlad(centres=3), Vlad(centres=2, sample=20, root=False, unit=False, seed=1)]
+    pin("vlad", {one.spec: one.fit(training).pool(values[7]) for one in recipes}, 1e-5)
 
 
 @pytest.mark.slow

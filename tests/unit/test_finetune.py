@@ -17,7 +17,7 @@ from bserkit.corpora.checking import Checked
 from bserkit.corpora.protocols import Fold
 from bserkit.corpora.reading import Corpus
 from bserkit.evaluation.cross_validation import evaluate
-from bserkit.experiments.features import FineTuned
+from bserkit.experiments.features import PooledByFold
 from bserkit.experiments.settings import read_config, resolve
 from bserkit.features.channels import FUSION
 from bserkit.features.extraction import Extraction, extract, pending
@@ -369,7 +369,7 @@ def test_absent_training_classes_have_no_output(utterances, store):
     corpus = Corpus(mild[0].path.parent, None, tuple(mild), ())
     checked = Checked(corpus, digests, (), ())
     result = evaluate(
-        FineTuned(checked, [[one] for one in tuned], GlobalAverage(), Workspace(store)),
+        PooledByFold(checked, [[one] for one in tuned], folds, GlobalAverage(), Workspace(store)),
         folds, Feature(), LinearSvm(), Silent(),
     )  # fmt: skip
     assert result.scores[FUSION].shape == (len(mild), 3)

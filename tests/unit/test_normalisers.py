@@ -68,7 +68,7 @@ def test_by_train_is_mean_0_deviation_1_of_training():
 def test_by_train_leaves_an_unseen_speaker_where_he_is():
     views = corpus()
     fitted, learned = fit_normaliser(Speaker(), training(views))
-    made = normalise(Speaker(), fitted, held_out(views)).features["left"]
+    made = normalise(fitted, held_out(views)).features["left"]
     assert learned.features["left"].mean() == pytest.approx(0, abs=1e-5)
     assert made.mean() > 1
 
@@ -149,7 +149,7 @@ def test_a_model_keeps_its_normaliser_bit_for_bit(tmp_path, normaliser, fuser):
     model = fit_model(training(views), fuser, LinearSvm(), normaliser)
     save_model(model, tmp_path / "model")
     loaded = load_model(tmp_path / "model", BUILT_IN.make)
-    assert loaded.normaliser == normaliser
+    assert loaded.normaliser.recipe == normaliser
     assert loaded.scores(held_out(views)).tobytes() == model.scores(held_out(views)).tobytes()
     assert loaded.remarks(held_out(views)) == model.remarks(held_out(views))
     save_model(loaded, tmp_path / "again")
@@ -162,7 +162,7 @@ def test_a_model_normalises_what_it_is_given():
     model = fit_model(training(views), Mean(), LinearSvm(), Speaker(by="each"))
     fitted, learned = fit_normaliser(Speaker(by="each"), training(views))
     direct = Mean().fit(learned, LinearSvm().make)
-    expected = direct.scores(normalise(Speaker(by="each"), fitted, held_out(views)))
+    expected = direct.scores(normalise(fitted, held_out(views)))
     assert model.scores(held_out(views)).tolist() == expected.tolist()
 
 

@@ -4,6 +4,7 @@ from bserkit.plugins.builtin import (
     backbones,
     channels,
     classifiers,
+    codebooks,
     corpora,
     frontends,
     fusers,
@@ -12,4 +13,15 @@ from bserkit.plugins.builtin import (
     poolers,
 )
 
-BUILTIN_MODULES = (corpora, channels, frontends, backbones, opensmile, poolers, normalisers, classifiers, fusers)
+BUILTIN_MODULES = (
+    corpora,
+    channels,
+    frontends,
+    backbones,
+    opensmile,
+    poolers,
+    codebooks,
+    normalisers,
+    classifiers,
+    fusers,
+)

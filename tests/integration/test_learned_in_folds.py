@@ -1,4 +1,4 @@
-"""``--normaliser`` from the command line to what every output says of unlabelled test recordings."""
+"""What learns inside a fold from the command line on: ``--normaliser``, its warnings, and poolers that learn."""
 
 from __future__ import annotations
 
@@ -95,3 +95,36 @@ def test_a_sweep_marks_unlabelled_recordings(corpus, fast, plain, each, cli, run
     assert again.returncode == 0, again.stderr
     assert len(re.findall("^1/2 Pooling", again.stderr, re.MULTILINE)) == 1
     assert "2/2 Pooling" not in again.stderr
+
+
+@pytest.fixture(scope="module")
+def vlad(run_cli, corpus, fast, lab, first_run):
+    """A sweep of two fusions on a pooler that learns."""
+    sweep = ("sweep", corpus / "manifest.csv", *fast, "--pooler", "vlad:centres=3", "--experiment", "learned")
+    return run_cli(*sweep, "--fusion", "mean", "--fusion", "feature", cwd=lab)
+
+
+def test_a_pooler_that_learns_is_swept_and_reported(vlad, cli, runs_of, lab, tmp_path):
+    assert vlad.returncode == 0, vlad.stderr
+    _, run, _ = runs_of(lab, "learned")
+    params = dict(run.params)
+    assert (params["pooler"], params["pooler.centres"], params["pooler.seed"]) == ("vlad", "3", "0")
+    assert run.tags["pooler.learns"] == "true"
+    ended = cli("report", run.id, "--experiment", "learned", "--out", tmp_path / "page.html", cwd=lab)
+    assert ended.returncode == 0, ended.stderr
+    page = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text()).split())
+    assert "pooler training utterances of each fold vlad:centres=3" in page
+    assert "pooler.learns:" not in page
+
+
+def test_a_run_with_a_pooler_that_learns_is_the_same(vlad, cli, corpus, fast, runs_of, lab, read_run):
+    _, run, _ = runs_of(lab, "learned")
+    ended = cli("run", corpus / "manifest.csv", *fast, "--pooler", "vlad:centres=3", "--fusion", "mean", cwd=lab)
+    assert ended.returncode == 0, ended.stderr
+    assert read_run(lab, ended).metrics == run.metrics
+
+
+def test_what_learns_in_a_fold_is_not_extracted(cli, corpus, fast, tmp_path):
+    ended = cli("extract", corpus / "manifest.csv", tmp_path / "out.parquet", *fast, "--pooler", "vlad")
+    assert ended.returncode == 2
+    assert "pooler vlad learns from the training utterances of each" in ended.stderr
