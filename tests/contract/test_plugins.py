@@ -471,7 +471,7 @@ def test_unknown_name_error_lists_names_and_failures(tmp_path):
         plugins.make(Pooler, "good-frist")
     message = str(caught.value)
     assert "There is no pooler named 'good-frist' (did you mean 'good-first'?)" in message
-    assert "Known: block-avg, block-max, global-avg, global-max, good-first." in message
+    assert "Known: block-avg, block-max, global-avg, global-max, good-first, vlad." in message
     assert "Plugins that failed to load: bad: ModuleNotFoundError" in message
 
 

@@ -23,7 +23,7 @@ def segments_of(*values):
     return ChannelView(values, names, names, names)
 
 
-def test_vlad_adds_up_what_differs_from_the_nearest_centre():
+def test_vlad_adds_up_differences_from_nearest_centres():
     recipe = Vlad(centres=2, root=False, unit=False)
     fitted = recipe.fit(segments_of([[0, 0], [0, 2]], [[10, 0], [10, 2]]))
     order = np.argsort(fitted.centres[:, 0])
@@ -45,7 +45,7 @@ def test_vlad_of_a_segment_at_a_centre_is_zero():
     assert fitted.pool(np.array([[2.0]], dtype=np.float32)).tolist() == [0.0]
 
 
-def test_vlad_is_the_same_each_time_and_moves_with_the_seed():
+def test_vlad_is_the_same_each_time_and_moves_by_seed():
     view = segments_of(*np.random.default_rng(0).normal(size=(20, 30, 4)))
     one, again, other = (Vlad(sample=100, seed=seed).fit(view).centres for seed in (0, 0, 1))
     assert one.tobytes() == again.tobytes()
@@ -90,7 +90,7 @@ def test_vlad_holds_no_more_segments_than_its_sample():
     assert read.most <= 4
 
 
-def test_a_pooler_learns_from_training_utterances_alone(spoken):
+def test_a_pooler_learns_from_training_alone(spoken):
     class Counting(Vlad):
         name = "counting"
 
@@ -152,7 +152,7 @@ def test_features_that_vanish_are_computed_anew(spoken):
     assert other.views(0).features["left"].tolist() == before.tolist()
 
 
-def test_a_pooler_that_learns_cannot_pool_without_a_fold():
+def test_a_learning_pooler_cannot_pool_without_fold():
     with pytest.raises(BserkitError, match="pooler vlad learns from the training utterances of a fold"):
         Vlad().pool(np.zeros((3, 2), dtype=np.float32))
 
