@@ -22,11 +22,11 @@ from bserkit.corpora.protocols import split
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.experiments.run import prepare
 from bserkit.experiments.settings import resolve
-from bserkit.features.channels import FUSION
 from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.learning.pooled import pool_features
 from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
+from bserkit.schema import FUSION
 from bserkit.store import FeatureStore, default_folder
 from bserkit.workspace import Workspace
 

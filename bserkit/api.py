@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -22,10 +21,9 @@ from bserkit.component import Component
 from bserkit.corpora.audit.audit import Audit, audit_data
 from bserkit.corpora.checking import read_microphones
 from bserkit.corpora.protocols import warnings_of
-from bserkit.evaluation.comparison import read_predictions
-from bserkit.evaluation.metrics import confuse
-from bserkit.evaluation.results import FOLDS
-from bserkit.evaluation.statistics import RESAMPLES, SEED, Interval, speaker_confusions, speaker_intervals
+from bserkit.evaluation.comparison import RunPart
+from bserkit.evaluation.results import NEEDED, WANTED, Results, read_results
+from bserkit.evaluation.statistics import RESAMPLES, SEED, Interval
 from bserkit.experiments.compare import Compared, compare_runs
 from bserkit.experiments.export import check_writable, export
 from bserkit.experiments.grid import AXES, combinations
@@ -35,17 +33,18 @@ from bserkit.experiments.settings import reader_for, resolve
 from bserkit.experiments.sweep import Swept
 from bserkit.experiments.sweep import execute as execute_sweep
 from bserkit.experiments.sweep import plan as plan_sweep
-from bserkit.features.channels import FUSION
 from bserkit.learning import model_files
 from bserkit.progress import Logged
-from bserkit.tracking.finished import KeptRun, find_run, read_artifact_text, read_artifacts
+from bserkit.rows import plain
+from bserkit.schema import FUSION, MEASURES, measure_of
+from bserkit.tracking.finished import KeptRun, find_run, read_artifacts
 from bserkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bserkit.corpora.reading import CorpusReader
-    from bserkit.evaluation.comparison import Predictions
+    from bserkit.evaluation.results import Predictions
     from bserkit.features.backbones import Backbone
     from bserkit.features.channels import ChannelTransform
     from bserkit.features.frontends import Frontend
@@ -139,27 +138,32 @@ class Run:
     @cached_property
     def predictions(self) -> DataFrame:
         """One row an utterance and part: what is true, what was predicted, and every score."""
-        return self._table("predictions.csv")
+        import pandas
+
+        parts = [pandas.DataFrame(one.columns(part)) for part, one in self._results.predictions.items()]
+        return pandas.concat(parts, ignore_index=True)
 
     @cached_property
     def results(self) -> DataFrame:
         """One row a part and fold, and one a part over all folds."""
-        return self._table("results.csv")
+        import pandas
+
+        return pandas.DataFrame(map(plain, self._results.parts))
 
     def confusion(self, part: str = FUSION) -> DataFrame:
         """Return ``(class, class)`` counts of a channel, a transform or the fusion: rows true, columns predicted."""
         import pandas
 
-        one = self._predicted(part)
-        counts = confuse(one.labels, one.decided, one.classes)
+        one = self._part(part)
         return pandas.DataFrame(
-            counts, pandas.Index(one.classes, name="true"), pandas.Index(one.classes, name="predicted")
+            one.measures().confusion,
+            pandas.Index(one.classes, name="true"),
+            pandas.Index(one.classes, name="predicted"),
         )
 
     def intervals(self, part: str = FUSION) -> dict[str, Interval]:
         """Return accuracy, UAR and macro F1 of a part with their 95% intervals over speakers."""
-        one = self._predicted(part)
-        return speaker_intervals(speaker_confusions(one.speakers, one.labels, one.decided, one.classes)[1])
+        return self._part(part).intervals()
 
     def artifact(self, name: str) -> bytes:
         """Return a file that the run logged.
@@ -169,37 +173,22 @@ class Run:
         """
         return read_artifacts(self.kept, [name])[name]
 
-    def _table(self, name: str) -> DataFrame:
-        import pandas
+    @cached_property
+    def _results(self) -> Results:
+        return read_results(read_artifacts(self.kept, NEEDED, WANTED), self.run_id)
 
-        # A class may be called "null" or "nan".
-        table = pandas.read_csv(BytesIO(self.artifact(name)), dtype=str, keep_default_na=False)
-        for column in table.columns:
-            if column.startswith("score_") or column in {"accuracy", "uar", "macro_f1", "weight", "items"}:
-                table[column] = pandas.to_numeric(table[column])
-        return table
-
-    def _predicted(self, part: str) -> Predictions:
-        predictions, folds = (read_artifact_text(self.kept, name) for name in ("predictions.csv", FOLDS))
-        return read_predictions(self.kept, predictions, folds, part)
+    def _part(self, part: str) -> Predictions:
+        return RunPart.of(self.kept, self._results, part).predictions
 
     def _repr_html_(self) -> str:
         import pandas
 
-        shown = {str(part): [self._of(str(part), name) for name in _MEASURES] for part in self.results["part"].unique()}
-        table = pandas.DataFrame.from_dict(shown, orient="index", columns=list(_MEASURES.values()))
-        title = (
-            pandas.Series([f"{self.kept.name} ({self.run_id})", *warnings_of(self.tags)])
-            .to_frame()
-            .to_html(index=False, header=False)
-        )
+        parts = self._results.predictions
+        shown = {part: [self.metrics.get(measure_of(name, part), np.nan) for name in MEASURES] for part in parts}
+        table = pandas.DataFrame.from_dict(shown, orient="index", columns=list(MEASURES.values()))
+        told = [f"{self.kept.name} ({self.run_id})", *warnings_of(self.tags)]
+        title = pandas.Series(told).to_frame().to_html(index=False, header=False)
         return f"{title}{table.to_html(float_format='%.3f')}"
-
-    def _of(self, part: str, measure: str) -> float:
-        return self.metrics.get(measure if part == FUSION else f"{part}/{measure}", np.nan)
-
-
-_MEASURES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1"}
 
 
 def run(data: str | Path | None = None, **settings: Unpack[Given]) -> Run:

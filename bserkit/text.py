@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import csv
-import io
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as comma-separated text with a header."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    return csv_lines([header, *([row.get(name, "") for name in header] for row in rows)])
 
 
-def csv_rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of what ``csv_text`` made, every value as text."""
-    return list(csv.DictReader(io.StringIO(text)))
+def csv_lines(lines: Iterable[Sequence[object]], delimiter: str = ",") -> str:
+    r"""Write lines of cells; whatever a cell holds can be read again, a carriage return by itself too.
+
+    >>> csv_lines([["a", "b\r"]])
+    'a,"b\r"\n'
+    """
+    written: list[str] = []
+
+    class Lines:
+        def write(self, line: str) -> None:
+            written.append(f"{line[:-2]}\n")
+
+    # Only of this end of a line does the writer know that both its characters want quotes.
+    csv.writer(Lines(), delimiter=delimiter, lineterminator="\r\n").writerows(lines)
+    return "".join(written)
 
 
 def markdown_table(lines: Sequence[Sequence[str]], names: int = 1) -> str:

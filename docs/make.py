@@ -1,16 +1,24 @@
-"""Write the pages that follow from the code: docs/plugins.md and docs/architecture.md. A test compares them."""
+"""Write the pages that follow from the code: plugins, architecture, results-schema. A test compares them."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 
 import grimp
 
+from bserkit import schema
+from bserkit.evaluation import comparison, results
+from bserkit.experiments.settings import SETTINGS
+from bserkit.features import example as channels
 from bserkit.plugins import hooks
 from bserkit.plugins.registry import CONTRACTS
+from bserkit.reporting import paper_tables
+from bserkit.text import markdown_table
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "bserkit"
@@ -106,7 +114,78 @@ def architecture() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"plugins.md": plugins, "architecture.md": architecture}
+#: The files that are tables, by what a row of each is.
+TABLES = {
+    schema.RESULTS: results.PartResult,
+    schema.CONFUSIONS: results.ConfusionRow,
+    schema.SEARCH: results.Weighting,
+    schema.FOLDS: results.FoldMember,
+    schema.FOLD_SUMMARIES: results.FoldSummary,
+    schema.SKIPPED: results.LeftOut,
+    schema.LEVELS: channels.Level,
+    schema.COMBINATIONS: paper_tables.CombinationRow,
+    schema.COMPARISON_ROWS: comparison.ComparisonRow,
+}
+#: What a researcher looks for, as MLflow is asked for it.
+SEARCHES = {
+    "The runs that two-stage fusion brought above a UAR of 0.4": "metrics.uar > 0.4 and params.fusion = 'two-stage'",
+    "One pooler with some parameters": "params.pooler = 'block-max' and params.`pooler.blocks` = '2'",
+    "Channels that do well alone": "metrics.`left/uar` > 0.4 and metrics.`right/uar` > 0.4",
+    "Whose whole interval lies above chance of four emotions": "metrics.uar_low > 0.25",
+    "The same recordings, labels and speakers": "tags.`corpus.fingerprint` LIKE '%'",
+    "Speakers in training and in test: numbers not to be published": "tags.speaker_overlap LIKE '%'",
+    "The runs of a sweep, by its id": "tags.`mlflow.parentRunId` = 'ID'",
+    "Sweeps": "tags.`bserkit.kind` = 'sweep'",
+    "What one version computed": "tags.`version.torch` LIKE '2.11%'",
+}
+
+
+def named(entries: list[schema.Named]) -> str:
+    """Return a table of names."""
+    rows = [[f"`{one.name}`", ", ".join(one.kinds), one.text] for one in entries]
+    return markdown_table([["name", "of a", "what"], *rows], 3) + "\n"
+
+
+def results_schema() -> str:
+    """Return the page of everything that MLflow keeps of a run."""
+    text = inspect.getdoc(schema).partition("\n\n")[2]
+    parts = [
+        "# Results in MLflow\n",
+        WRITTEN,
+        "An experiment holds runs, sweeps with a run below for each combination, comparisons, and below a run one for\n"
+        f"each network that was fine-tuned.\n\n{text}\n",
+        "## Artifacts\n",
+        named(schema.ARTIFACTS),
+        "Tables are comma-separated, in UTF-8. `bserkit.load_run(ID)` returns them as pandas tables. Their columns:\n",
+        f"### {schema.PREDICTIONS}\n",
+        "`utterance`, `speaker`, `fold`, `part`, `label` (what is true), `predicted`, `score_CLASS` for each class.\n",
+    ]
+    for name, row in TABLES.items():
+        rows = []
+        for one in fields(row):
+            begin = one.metadata["begin"]
+            column = one.name if begin is None else begin + re.findall(r"[A-Z]{2,}", one.metadata["text"])[0]
+            older = f" Called `{one.metadata['older']}` in older runs." if one.metadata["older"] else ""
+            rows.append([f"`{column}`", one.metadata["text"] + older])
+        parts += [f"### {name}\n", markdown_table([["column", "what"], *rows], 2) + "\n"]
+    settings = [[f"`{key}`", one.help] for key, one in SETTINGS.items() if one.logged]
+    parts += [
+        "## Metrics\n",
+        named(schema.METRICS),
+        "## Parameters\n",
+        "A component is a parameter by its name, and each of its own parameters is `KIND.PARAMETER`: `pooler` and\n"
+        "`pooler.blocks`. `backbone.weights_digest` and `protocol.digest` are the SHA-256 of the files they name.\n",
+        markdown_table([["name", "what"], *settings], 2) + "\n",
+        "## Tags\n",
+        named(schema.TAGS),
+        "## Searches\n",
+        "To be typed into the search field of `bserkit ui`, or given to `mlflow.search_runs`:\n",
+        markdown_table([["what", "search"], *([what, f"`` {one} ``"] for what, one in SEARCHES.items())], 2) + "\n",
+    ]
+    return "\n".join(parts).removesuffix("\n")
+
+
+PAGES = {"plugins.md": plugins, "architecture.md": architecture, "results-schema.md": results_schema}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

@@ -129,7 +129,7 @@ def silent_side(kept: Swept, skipped: Swept) -> str:
         for part in ("side", "fusion"):
             wanted = ("f1", "neutral", part)
             chosen = [one for one in predictions if (one["speaker"], one["label"], one["part"]) == wanted]
-            told.append(f"{sum(one['decided'] == 'neutral' for one in chosen)} of {len(chosen)}")
+            told.append(f"{sum(one['predicted'] == 'neutral' for one in chosen)} of {len(chosen)}")
         utterances = str(sum(one["part"] == "fusion" for one in predictions))
         return [f"`--mono {policy}`", utterances, *(percent(row[key]) for key in ("side/uar", "ms/uar", "uar")), *told]
 
@@ -171,7 +171,7 @@ def page(measured: Callable[..., Swept]) -> str:
             "The paper's tables",
             "`torchvision` is the pretrained SqueezeNet, frozen. `alexnet` is the paper's network at random initial "
             "values, untrained:\nwhat architecture and pooling give by themselves. Table 8 holds the first combination "
-            "against references on the same\nitems in the same folds, with paired tests.",
+            "against references on the same\nutterances in the same folds, with paired tests.",
             main,
             whole(main),
         ),
@@ -220,7 +220,7 @@ outside this project: UAR **{percent(REFERENCE)}** % with eGeMAPSv02 (95% by a b
 
 The paper's pipeline with frozen features (block-max, two-stage) reaches **{percent(paper)}**, {verdict} the
 reference. The best of the {len(pretrained)} combinations with the pretrained network ({best["name"]}) reaches
-{percent(best["uar"])}, but it was picked by looking at the evaluated data. With six speakers the reference's own
+{percent(best["uar"])}, but it was picked by looking at the test data. With six speakers the reference's own
 interval is 19 wide: no difference here is evidence that one is better than the other.
 
 {chr(10).join(sections)}

@@ -26,20 +26,20 @@ from bserkit.cli.group import Command
     "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws."
 )
 def compare(references: tuple[str, ...], experiment: str, best: int | None, part: str, **draws: int) -> None:
-    """Compare finished runs on the same items: are they different, or were the speakers lucky?
+    """Compare finished runs on the same utterances: are they different, or were the speakers lucky?
 
     RUN is a run's id, the first characters of it, or its name (the most recent finished one of that name). Runs whose
-    items, labels or folds differ are refused. The tables are kept in MLflow, on a run named 'compare ...'.
+    utterances, labels or folds differ are refused. The tables are kept in MLflow, on a run named 'compare ...'.
 
     \b
     Intervals        draw whole speakers anew: what to expect on other speakers of this kind.
     Permutation p    swaps the two runs speaker by speaker: the one to trust.
-    McNemar p        takes every item for independent: the one that papers print.
+    McNemar p        takes every utterance for independent: the one that papers print.
     After Holm       the same p, corrected for the number of pairs. Look at these.
 
     \b
     With fewer than 6 speakers no permutation p can fall below 0.05, and with fewer than 10 an interval is rough.
-    More speakers help; more items of the same speakers hardly do.
+    More speakers help; more utterances of the same speakers hardly do.
 
     \b
     bserkit compare 3f2a 91bc

@@ -19,8 +19,9 @@ from bserkit.corpora.protocols import warnings_of
 from bserkit.corpora.speakers import one_spelling
 from bserkit.evaluation.results import choice_text
 from bserkit.evaluation.statistics import interval_warning, nobody
-from bserkit.features.channels import FUSION
 from bserkit.reporting.comparison import remarks, tables
+from bserkit.reporting.tables import Cell, confusion_table
+from bserkit.schema import FUSION
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -168,13 +169,13 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
     console.print(_overall_table(evaluation))
     _show_intervals(console, evaluation)
     console.print(_fold_table(evaluation))
-    console.print(_confusion_table(evaluation))
+    console.print(_drawn(confusion_table("Confusion of the fusion: predicted", evaluation.measures())))
     for note in evaluation.notes():
         console.print(f"Note: {note}.", style="yellow", markup=False)
     oracle, honest = evaluation.oracle_measures(), evaluation.measures()
     if oracle and evaluation.oracle:
         console.print(
-            f"Oracle (weights searched on the evaluated items themselves, as the paper does; not a result): accuracy "
+            f"Oracle (weights searched on the test utterances themselves, as the paper does; not a result): accuracy "
             f"{oracle.accuracy:.3f}, UAR {oracle.uar:.3f}, {_weights_text(evaluation.oracle.weights)}; "
             f"optimism {oracle.accuracy - honest.accuracy:+.3f} accuracy, {oracle.uar - honest.uar:+.3f} UAR.",
             markup=False,
@@ -249,8 +250,13 @@ def _drawn(table: TextTable) -> Table:
     for column, name in enumerate(table.header):
         drawn.add_column(escape(name), justify="left" if column < table.names else "right")
     for row in table.rows:
-        drawn.add_row(*map(escape, row))
+        drawn.add_row(*(_marked(cell) for cell in row))
     return drawn
+
+
+def _marked(cell: str | Cell) -> str:
+    text = escape(str(cell))
+    return f"[bold]{text}[/bold]" if isinstance(cell, Cell) and cell.chosen else text
 
 
 def _show_intervals(console: Console, evaluation: Evaluation) -> None:
@@ -268,7 +274,7 @@ def _show_intervals(console: Console, evaluation: Evaluation) -> None:
 
 def _overall_table(evaluation: Evaluation) -> Table:
     table = Table(
-        title=f"{len(evaluation.items)} utterances, {counted(len(evaluation.outcomes), 'fold')}; "
+        title=f"{len(evaluation.utterances)} utterances, {counted(len(evaluation.outcomes), 'fold')}; "
         f"chance UAR {1 / len(evaluation.classes):.3f}",
         title_justify="left",
     )
@@ -305,27 +311,6 @@ def _fold_table(evaluation: Evaluation) -> Table:
             _weights_text(outcome.weights),
             *[escape("\n".join(f"{part} {choice_text(one)}" for part, one in outcome.choices.items()))] * len(chose),
         )
-    return table
-
-
-def _confusion_table(evaluation: Evaluation) -> Table:
-    result = evaluation.measures()
-    table = Table(
-        "true",
-        *map(escape, evaluation.classes),
-        "recall",
-        title="Confusion of the fusion: decided",
-        title_justify="left",
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, counts in zip(evaluation.classes, result.confusion.tolist(), strict=True):
-        cells = [
-            f"[bold]{count}[/bold]" if label == name else str(count)
-            for label, count in zip(evaluation.classes, counts, strict=True)
-        ]
-        recall = result.recall[name]
-        table.add_row(escape(name), *cells, "" if np.isnan(recall) else f"{recall:.3f}")
     return table
 
 

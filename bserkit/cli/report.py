@@ -31,8 +31,7 @@ def report(reference: str, out: Path | None, experiment: str) -> None:
     bserkit report "csv block-max two-stage" --out paper/appendix.html
     """
     from bserkit.experiments.export import check_writable
-    from bserkit.reporting.page import page
-    from bserkit.reporting.report import NEEDED, WANTED, Network, gather
+    from bserkit.reporting.report import NEEDED, WANTED, Network, gather, page
     from bserkit.store import write_whole
     from bserkit.tracking.finished import find_run, read_artifacts
     from bserkit.tracking.networks import curves_of, networks_of

@@ -39,8 +39,8 @@ def sweep(data: str | None, references: tuple[Path, ...], **given: Any) -> None:
     Table 8           the first combination against each --reference, with tests
     Figures 4 to 6    confusion matrices
 
-    two-stage:tune=oracle searches its weights on the evaluated items too, as the paper did. That is shown beside the
-    result with the optimism, never as the result. The best row of a table is picked on the evaluated data as well: the
+    two-stage:tune=oracle searches its weights on the test utterances too, as the paper did. That is shown beside the
+    result with the optimism, never as the result. The best row of a table is picked on the test data as well: the
     combination that you name first is the one that you chose beforehand.
 
     \b

@@ -206,7 +206,7 @@ def _refusal_of_many(many: Sequence[str], total: int) -> str:
 
 
 def _some(items: Sequence[str]) -> list[str]:
-    """Return so many items as a refusal names, and how many more there are."""
+    """Return so many utterances as a refusal names, and how many more there are."""
     return [*items[:_NAMED], *[f"and {len(items) - _NAMED} more"] * (len(items) > _NAMED)]
 
 

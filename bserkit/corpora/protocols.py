@@ -1,4 +1,4 @@
-"""Protocols: which items are learned from and which evaluated, no speaker being both (paper, section III-B)."""
+"""Protocols: which utterances are in training and which in test, no speaker in both (paper, section III-B)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bserkit.corpora.speakers import one_spelling, same_name, speaker_groups, st
 from bserkit.corpora.table_file import read_table
 from bserkit.errors import UsageError, nearest
 from bserkit.identity.content import file_digest
+from bserkit.schema import UNLABELLED
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _LINE = 1000
 
 @dataclass(frozen=True)
 class Fold:
-    """One split: a name for tables and the indices of its training and test items."""
+    """One split: a name for tables and the indices of its training and test utterances."""
 
     name: str
     train: np.ndarray
@@ -51,7 +52,7 @@ class Protocol(Component):
 
     @abstractmethod
     def folds_of(self, corpus: Corpus) -> list[Fold]:
-        """Split, giving the indices of training and test items of each fold.
+        """Split, giving the indices of training and test utterances of each fold.
 
         Raises:
             UsageError: the corpus lacks what the protocol splits by.
@@ -59,7 +60,7 @@ class Protocol(Component):
 
 
 def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = False) -> list[Fold]:
-    """Split and check: a fold has items on both sides, learns a class that it tests, and parts no speaker.
+    """Split and check: a fold has utterances on both sides, learns a class that it tests, and parts no speaker.
 
     Args:
         allow_speaker_overlap: whether speakers may be on both sides all the same.
@@ -82,7 +83,7 @@ def split(protocol: Protocol, corpus: Corpus, allow_speaker_overlap: bool = Fals
         if not len(one.train) or not len(one.test):
             raise UsageError(
                 f"Fold {one.name} of protocol {protocol.spec} has {len(one.train)} training and {len(one.test)} "
-                "test items; both sides need some."
+                "test utterances; both sides need some."
             )
     absent = absent_classes(corpus, folds)
     hopeless = [one for one in folds if len(absent.get(one.name, ())) == len(_classes(corpus, one.test))]
@@ -108,7 +109,7 @@ def _hopeless(protocol: Protocol, corpus: Corpus, folds: Sequence[Fold]) -> str:
         looks = "It looks as if the folds part emotions. Correct the folds, the speakers or the emotions."
     return (
         f"Fold {first.name} of protocol {protocol.spec} tests {', '.join(_classes(corpus, first.test))}, but learns "
-        f"{', '.join(_classes(corpus, first.train))}: it learns no class that it tests, so nothing can be decided "
+        f"{', '.join(_classes(corpus, first.train))}: it learns no class that it tests, so nothing can be predicted "
         f"rightly.{more} {looks} 'bserkit audit DATA' shows who has which emotion."
     )
 
@@ -133,10 +134,10 @@ CAUTIONS = {
     "speakers, not emotions; do not compare them with numbers of unseen speakers.",
     "speakers_unknown": "the same speaker may be in training and in test: {}. The numbers may be in part those of "
     "recognising speakers, not emotions; do not compare them with numbers of unseen speakers.",
-    "unlabelled_test": "test recordings were used without their labels ({}): those that were predicted together "
+    UNLABELLED: "test recordings were used without their labels ({}): those that were predicted together "
     "changed each other's features. The numbers hold where as many recordings of a speaker are there at once; do not "
     "compare them with numbers of single recordings.",
-    "absent_classes": "folds test classes that they do not learn ({}): no such utterance can be decided rightly.",
+    "absent_classes": "folds test classes that they do not learn ({}): no such utterance can be predicted rightly.",
 }
 
 
@@ -182,7 +183,7 @@ def speaker_overlap(corpus: Corpus, folds: Sequence[Fold]) -> dict[str, list[str
 
 
 def _spellings(corpus: Corpus, side: np.ndarray) -> dict[str, set[str]]:
-    """Return all spellings of each named speaker of some items."""
+    """Return all spellings of each named speaker of some utterances."""
     found: dict[str, set[str]] = {}
     for name in {corpus.utterances[index].speaker for index in side} - {""}:
         found.setdefault(same_name(name), set()).add(name)
@@ -209,7 +210,7 @@ def by_fold(found: Mapping[str, Sequence[str]]) -> str:
 
 
 class LeaveOneSpeakerOut(Protocol):
-    """Each speaker in turn is evaluated by what was learned from all others."""
+    """Each speaker in turn is in test, all others in training."""
 
     name = "loso"
 
@@ -219,10 +220,10 @@ class LeaveOneSpeakerOut(Protocol):
 
 
 class LeaveOneSpeakerGroupOut(Protocol):
-    """Each group of speakers in turn is evaluated by what was learned from all others."""
+    """Each group of speakers in turn is in test, all others in training."""
 
     name = "losgo"
-    groups: int = Field(5, ge=2, description="how many speaker groups, balanced by their number of items")
+    groups: int = Field(5, ge=2, description="how many speaker groups, balanced by their number of utterances")
 
     def folds_of(self, corpus: Corpus) -> list[Fold]:
         """Make one fold a group."""
@@ -286,10 +287,10 @@ class Stratified(Protocol):
 class FoldsFile(Protocol):
     """The folds of a csv file with the columns utterance, fold and part, which is train or test.
 
-    ``utterance`` is an item's name as a run's ``predictions.csv`` gives it: its path below the corpus's folder, with
-    ``#START-END`` for a stretch of a file. Rows may stand in any order, other columns are passed over, and what has no
-    row in a fold takes no part in it. Each item is tested once at most. Items that had to be left out of the corpus,
-    such as corrupt ones, are left out of the folds too.
+    ``utterance`` is an utterance's name as a run's ``predictions.csv`` gives it: its path below the corpus's folder,
+    with ``#START-END`` for a stretch of a file. Rows may stand in any order, other columns are passed over, and what
+    has no row in a fold takes no part in it. Each utterance is tested once at most. Utterances that had to be left out
+    of the corpus, such as corrupt ones, are left out of the folds too.
     """
 
     name = "folds"
@@ -375,7 +376,7 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True)
 class _Sides:
-    """One fold while its rows are read: the line and part of each item, and the indices of both sides."""
+    """One fold while its rows are read: the line and part of each utterance, and the indices of both sides."""
 
     lines: dict[str, tuple[int, str]] = field(default_factory=dict)
     train: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Groups of items: by speaker, who must never be split, and where nobody knows who speaks, at random by class."""
+"""Groups of utterances: by speaker, who must never be split, and where nobody knows who speaks, at random by class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def same_name(name: str) -> str:
 
 
 def one_spelling(names: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Return ``(item,)`` names, each in the one spelling, the first in order, that its like have among them.
+    """Return ``(utterance,)`` names, each in the one spelling, the first in order, that its like have among them.
 
     >>> one_spelling(["s1", "S2", "S1"]).tolist()
     ['S1', 'S2', 'S1']
@@ -35,24 +35,25 @@ def one_spelling(names: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def unknown_speakers(speakers: Sequence[str] | np.ndarray) -> str:
-    """Say why training items cannot be split by speaker; nothing if they can.
+    """Say why training utterances cannot be split by speaker; nothing if they can.
 
     >>> unknown_speakers(["ann", "", "bob"]), unknown_speakers(["ann", "Ann"]), unknown_speakers(["ann", "bob"])
-    ('1 of 3 training items name no speaker', 'there is only one training speaker', '')
+    ('1 of 3 training utterances name no speaker', 'there is only one training speaker', '')
     """
     named = one_spelling(speakers)
     if nameless := int(np.sum(named == "")):
-        return f"{nameless} of {len(named)} training items name no speaker"
+        return f"{nameless} of {len(named)} training utterances name no speaker"
     return "there is only one training speaker" if len(np.unique(named)) < 2 else ""
 
 
 def speaker_groups(speakers: Sequence[str] | np.ndarray, groups: int) -> np.ndarray:
-    """Return ``(item,)`` group numbers from 0, at most ``groups`` of them, all items of a speaker in one group.
+    """Return ``(utterance,)`` group numbers from 0, at most ``groups`` of them, all utterances of a speaker in one
+    group.
 
-    Names that ``same_name`` takes for one are one speaker. Groups are balanced by their number of items: the speaker
-    with the most items first, into the smallest group so far. Ties fall by name, so the grouping depends on the items
-    alone and not on their order. With as many groups as speakers this is leave-one-speaker-out, in the order of the
-    speakers' names.
+    Names that ``same_name`` takes for one are one speaker. Groups are balanced by their number of utterances: the
+    speaker with the most utterances first, into the smallest group so far. Ties fall by name, so the grouping depends
+    on the utterances alone and not on their order. With as many groups as speakers this is leave-one-speaker-out, in
+    the order of the speakers' names.
 
     >>> speaker_groups(["a", "b", "a", "c", "a"], groups=2).tolist()
     [0, 1, 0, 1, 0]
@@ -71,10 +72,11 @@ def speaker_groups(speakers: Sequence[str] | np.ndarray, groups: int) -> np.ndar
 
 
 def stratified_groups(labels: Sequence[str] | np.ndarray, groups: int, seed: int) -> np.ndarray:
-    """Return ``(item,)`` group numbers from 0, the items of each class dealt out to ``groups`` groups at random.
+    """Return ``(utterance,)`` group numbers from 0, the utterances of each class dealt out to ``groups`` groups at
+    random.
 
-    Groups differ by one item at most, in each class and in all. The same speaker may be in several: for items whose
-    speakers nobody knows.
+    Groups differ by one utterance at most, in each class and in all. The same speaker may be in several: for utterances
+    whose speakers nobody knows.
 
     >>> np.bincount(stratified_groups(["a"] * 4 + ["b"] * 3, groups=2, seed=0)).tolist()
     [4, 3]

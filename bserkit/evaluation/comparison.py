@@ -1,10 +1,10 @@
-"""A comparison: runs that decided on the same items of the same speakers, beside one another and tested in pairs."""
+"""A comparison: runs that predicted the same utterances of the same speakers, side by side and tested in pairs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,45 +23,47 @@ from bserkit.evaluation.statistics import (
     nobody,
     power_warning,
     sign_flip_p,
-    speaker_confusions,
     speaker_intervals,
 )
-from bserkit.text import csv_rows
+from bserkit.rows import column
+from bserkit.schema import FINGERPRINT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bserkit.evaluation.results import Predictions, Results
     from bserkit.tracking.finished import KeptRun
 
 #: Up to so many runs every pair is tested; of more, each is tested against the first.
 EVERY_PAIR = 4
 #: The measures of which differences are tested.
 TESTED = ("accuracy", "uar")
-#: How many differing items a refusal names.
+#: How many differing utterances a refusal names.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What one part of a run decided on each item, in the order of the items' names.
-
-    Attributes:
-        items: ``(item,)`` names; the arrays below follow them.
-        speakers: ``(item,)`` who speaks.
-        folds: ``(item,)`` the fold that evaluated it.
-        labels: ``(item,)`` what is true.
-        decided: ``(item,)`` what was decided.
-        learned_from: the speakers that each fold learned from.
-    """
+class RunPart:
+    """One run of a comparison: the part that is compared, and who was in training in each fold."""
 
     run: KeptRun
-    classes: tuple[str, ...]
-    items: np.ndarray
-    speakers: np.ndarray
-    folds: np.ndarray
-    labels: np.ndarray
-    decided: np.ndarray
-    learned_from: Mapping[str, str]
+    predictions: Predictions
+    training: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, run: KeptRun, results: Results, part: str) -> RunPart:
+        """Take a part of a run's results.
+
+        Raises:
+            UsageError: the run has no such part.
+        """
+        if part not in results.predictions:
+            known = list(results.predictions)
+            raise UsageError(
+                f"Run {_named(run)} has no part {part!r}{nearest(part, known)}. It has: {', '.join(known)}."
+            )
+        training = {one.fold: one.speakers_in_training for one in results.folds}
+        return cls(run, results.predictions[part], training)
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Pair:
     """One run against an earlier one, by their positions; differences are the run's number minus the other's.
 
     Attributes:
-        difference: of accuracy, UAR and macro F1 over all items.
-        items: those that only one got right: ``b`` the run, ``c`` the other.
+        difference: of accuracy, UAR and macro F1 over all utterances.
+        utterances: those that only one got right: ``b`` the run, ``c`` the other.
         permutation: p of the mean over speakers of each speaker's difference in accuracy, and in UAR; not a number
             where nobody knows who speaks.
         mcnemar_holm: McNemar's p, corrected for the number of pairs.
@@ -80,7 +82,7 @@ class Pair:
     run: int
     other: int
     difference: Mapping[str, Interval]
-    items: McNemar
+    utterances: McNemar
     permutation: Mapping[str, float]
     mcnemar_holm: float
     permutation_holm: Mapping[str, float]
@@ -92,7 +94,7 @@ class Comparison:
 
     Attributes:
         differing: for each run, its values of the parameters in which the runs differ.
-        intervals: for each run, accuracy, UAR and macro F1 over all items.
+        intervals: for each run, accuracy, UAR and macro F1 over all utterances.
         speakers: by name.
         speaker_uar: ``(run, speaker)``, over the classes that a speaker has.
         notes: what a reader must know, in words.
@@ -100,7 +102,7 @@ class Comparison:
 
     runs: Sequence[KeptRun]
     part: str
-    items: int
+    utterances: int
     differing: Sequence[Mapping[str, str]]
     intervals: Sequence[Mapping[str, Interval]]
     pairs: Sequence[Pair]
@@ -110,37 +112,8 @@ class Comparison:
     notes: Sequence[str]
 
 
-def read_predictions(run: KeptRun, predictions: str, folds: str, part: str) -> Predictions:
-    """Read what a run logged: the text of its predictions.csv and of its folds_summary.csv.
-
-    Raises:
-        UsageError: the run has no such part.
-    """
-    rows = csv_rows(predictions)
-    of_part = sorted((row for row in rows if row["part"] == part), key=utterance_of)
-    if not of_part:
-        known = list(dict.fromkeys(row["part"] for row in rows))
-        raise UsageError(f"Run {_named(run)} has no part {part!r}{nearest(part, known)}. It has: {', '.join(known)}.")
-    columns = {name: np.array([row[name] for row in of_part]) for name in ("speaker", "fold", "label", "decided")}
-    return Predictions(
-        run=run,
-        classes=tuple(name.removeprefix("score_") for name in of_part[0] if name.startswith("score_")),
-        items=np.array([utterance_of(row) for row in of_part]),
-        speakers=columns["speaker"],
-        folds=columns["fold"],
-        labels=columns["label"],
-        decided=columns["decided"],
-        learned_from={row["fold"]: row["train_speakers"] for row in csv_rows(folds)},
-    )
-
-
-def utterance_of(row: Mapping[str, str]) -> str:
-    """Return the utterance that a row of a run's table is about; older runs call the column item."""
-    return row["utterance"] if "utterance" in row else row["item"]
-
-
-def check_comparable(first: Predictions, other: Predictions) -> None:
-    """See that two runs decided on the same items, with the same labels, in the same folds.
+def check_comparable(first: RunPart, other: RunPart) -> None:
+    """See that two runs predicted the same utterances, with the same labels, in the same folds.
 
     Raises:
         UsageError: they did not; the message counts what differs and names the first few.
@@ -149,12 +122,12 @@ def check_comparable(first: Predictions, other: Predictions) -> None:
     if found:
         raise UsageError(
             f"Runs {_named(first.run)} and {_named(other.run)} cannot be compared: {found}. Compare runs on the same "
-            "items, learned from the same speakers: the same data, --mono and --protocol."
+            "utterances with the same speakers in training: the same data, --mono and --protocol."
         )
 
 
 def compare(
-    decisions: Sequence[Predictions],
+    runs: Sequence[RunPart],
     part: str,
     resamples: int,
     seed: int,
@@ -169,18 +142,16 @@ def compare(
     Raises:
         UsageError: a run cannot be compared with the first.
     """
-    first = decisions[0]
-    for other in decisions[1:]:
-        check_comparable(first, other)
-    count = len(decisions)
-    names, _ = speaker_confusions(first.speakers, first.labels, first.decided, first.classes)
-    confusions = [speaker_confusions(one.speakers, one.labels, one.decided, one.classes)[1] for one in decisions]
+    for other in runs[1:]:
+        check_comparable(runs[0], other)
+    every, first = [one.predictions for one in runs], runs[0].predictions
+    names = first.by_speaker()[0]
+    confusions = [one.by_speaker()[1] for one in every]
     by_speaker = [overall_of(counts) for counts in confusions]
-    every_pair = count <= EVERY_PAIR and not against_first
-    tested = list(combinations(range(count), 2)) if every_pair else [(0, run) for run in range(1, count)]
-    items = [
-        mcnemar(decisions[run].decided == first.labels, decisions[other].decided == first.labels)
-        for other, run in tested
+    every_pair = len(runs) <= EVERY_PAIR and not against_first
+    tested = list(combinations(range(len(runs)), 2)) if every_pair else [(0, run) for run in range(1, len(runs))]
+    utterances = [
+        mcnemar(every[run].predicted == first.labels, every[other].predicted == first.labels) for other, run in tested
     ]
     unknown = nobody(names)
     permutation = {
@@ -192,29 +163,29 @@ def compare(
         ]
         for measure in TESTED
     }
-    items_holm = holm([one.p for one in items])
+    mcnemar_holm = holm([one.p for one in utterances])
     permutation_holm = {name: p_values if unknown else holm(p_values) for name, p_values in permutation.items()}
     pairs = [
         Pair(
             run=run,
             other=other,
             difference=difference_intervals(confusions[run], confusions[other], resamples, seed),
-            items=items[index],
+            utterances=utterances[index],
             permutation={measure: permutation[measure][index] for measure in TESTED},
-            mcnemar_holm=items_holm[index],
+            mcnemar_holm=mcnemar_holm[index],
             permutation_holm={measure: permutation_holm[measure][index] for measure in TESTED},
         )
         for index, (other, run) in enumerate(tested)
     ]
     warnings = [interval_warning(names), "" if unknown else power_warning(len(names), len(pairs))]
-    warnings += dict.fromkeys(one for run in decisions for one in warnings_of(run.run.tags))
-    if len({one.run.tags.get("corpus.fingerprint") for one in decisions}) > 1:
-        warnings.append("The items are the same by name, but their recordings differ in content.")
+    warnings += dict.fromkeys(one for run in runs for one in warnings_of(run.run.tags))
+    if len({one.run.tags.get(FINGERPRINT) for one in runs}) > 1:
+        warnings.append("The utterances are the same by name, but their recordings differ in content.")
     return Comparison(
-        runs=[one.run for one in decisions],
+        runs=[one.run for one in runs],
         part=part,
-        items=len(first.items),
-        differing=_differing([one.run.parameters for one in decisions]),
+        utterances=len(first.utterances),
+        differing=_differing([one.run.parameters for one in runs]),
         intervals=[speaker_intervals(counts, resamples, seed) for counts in confusions],
         pairs=pairs,
         speakers=names,
@@ -228,30 +199,28 @@ def _named(run: KeptRun) -> str:
     return f"{run.run_id[:8]} ({run.name})"
 
 
-def _difference(first: Predictions, other: Predictions) -> str:
-    """Say in words how the items of two runs differ, or nothing."""
-    ours, theirs = set(first.items.tolist()), set(other.items.tolist())
+def _difference(first: RunPart, other: RunPart) -> str:
+    """Say in words how the utterances of two runs differ, or nothing."""
+    one, another = first.predictions, other.predictions
+    ours, theirs = set(one.utterances.tolist()), set(another.utterances.tolist())
     if ours != theirs:
         lone = [
             f"{len(names)} only in {run.run_id[:8]}" + (f" ({_few(sorted(names))})" if names else "")
             for run, names in ((first.run, ours - theirs), (other.run, theirs - ours))
         ]
-        return f"their items differ: {len(ours & theirs)} are in both, {', '.join(lone)}"
-    if first.classes != other.classes:
-        return f"their classes differ: {', '.join(first.classes)} and {', '.join(other.classes)}"
-    sides = (
-        ("labels", first.labels, other.labels),
-        ("speakers", first.speakers, other.speakers),
-        ("folds", first.folds, other.folds),
-    )
-    for what, one, another in sides:
-        where = np.flatnonzero(one != another)
+        return f"their utterances differ: {len(ours & theirs)} are in both, {', '.join(lone)}"
+    if one.classes != another.classes:
+        return f"their classes differ: {', '.join(one.classes)} and {', '.join(another.classes)}"
+    for what in ("labels", "speakers", "folds"):
+        mine, its = getattr(one, what), getattr(another, what)
+        where = np.flatnonzero(mine != its)
         if len(where):
-            named = [f"{first.items[index]}: {one[index]}, {another[index]}" for index in where[: _NAMED + 1]]
-            return f"the {what} of {len(where)} of {len(first.items)} items differ ({_few(named, '; ')})"
-    unlike = [name for name in first.learned_from if first.learned_from[name] != other.learned_from.get(name)]
+            named = [f"{one.utterances[index]}: {mine[index]}, {its[index]}" for index in where[: _NAMED + 1]]
+            return f"the {what} of {len(where)} of {len(mine)} utterances differ ({_few(named, '; ')})"
+    # Older runs part speakers by blanks, so that names with blanks can only be compared together.
+    unlike = [name for name, who in first.training.items() if " ".join(who) != " ".join(other.training.get(name, ()))]
     if unlike:
-        return f"{len(unlike)} of {len(first.learned_from)} folds learned from other speakers ({_few(unlike)})"
+        return f"{len(unlike)} of {len(first.training)} folds have other speakers in training ({_few(unlike)})"
     return ""
 
 
@@ -270,52 +239,57 @@ def _differing(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     return [{name: one[name] for name in differing if name in one} for one in parameters]
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return one row a number: of each run, of each pair (run minus other) and of each run and speaker."""
-    ids = [run.run_id for run in comparison.runs]
-    rows: list[dict[str, Any]] = [
-        {
-            "kind": "run",
-            "run": ids[index],
-            "name": comparison.runs[index].name,
-            "measure": measure,
-            "value": interval.value,
-            "low": interval.low,
-            "high": interval.high,
-        }
+@dataclass(frozen=True)
+class ComparisonRow:
+    """A number of a comparison."""
+
+    kind: str = column("`run`, `pair` (the run minus the other) or `speaker`.")
+    run: str = column("The run's id.")
+    name: str = column("Its name.")
+    measure: str = column("`accuracy`, `uar` or `macro_f1`.")
+    value: float = column("The number.")
+    low: float | None = column("Where its 95% interval begins.", default=None)
+    high: float | None = column("Where it ends.", default=None)
+    other: str = column("The id of a pair's other run.", default="")
+    speaker: str = column("Whose number it is, where it is one speaker's.", default="")
+    b: int | None = column("How many utterances only the run got right.", default=None)
+    c: int | None = column("How many only the other got right.", default=None)
+    mcnemar_p: float | None = column("The p of McNemar's test over utterances.", default=None)
+    mcnemar_holm_p: float | None = column("The same, corrected for the number of pairs.", default=None)
+    permutation_p: float | None = column("The p of the permutation test over speakers.", default=None)
+    permutation_holm_p: float | None = column("The same, corrected for the number of pairs.", default=None)
+
+
+def comparison_rows(comparison: Comparison) -> list[ComparisonRow]:
+    """Return one row a number: of each run, of each pair and of each run and speaker."""
+    runs, pairs = comparison.runs, comparison.pairs
+    rows = [
+        ComparisonRow("run", runs[index].run_id, runs[index].name, measure, one.value, one.low, one.high)
         for index, intervals in enumerate(comparison.intervals)
-        for measure, interval in intervals.items()
+        for measure, one in intervals.items()
     ]
+    rows += [_pair_row(pair, measure, runs) for pair in pairs for measure in TESTED]
     rows += [
-        {
-            "kind": "pair",
-            "run": ids[pair.run],
-            "name": comparison.runs[pair.run].name,
-            "other": ids[pair.other],
-            "measure": measure,
-            "value": pair.difference[measure].value,
-            "low": pair.difference[measure].low,
-            "high": pair.difference[measure].high,
-            "b": pair.items.b,
-            "c": pair.items.c,
-            "mcnemar_p": pair.items.p,
-            "mcnemar_holm_p": pair.mcnemar_holm,
-            "permutation_p": pair.permutation[measure],
-            "permutation_holm_p": pair.permutation_holm[measure],
-        }
-        for pair in comparison.pairs
-        for measure in TESTED
-    ]
-    rows += [
-        {
-            "kind": "speaker",
-            "run": ids[index],
-            "name": comparison.runs[index].name,
-            "speaker": speaker,
-            "measure": "uar",
-            "value": float(comparison.speaker_uar[index, column]),
-        }
-        for index in range(len(ids))
-        for column, speaker in enumerate(comparison.speakers)
+        ComparisonRow("speaker", run.run_id, run.name, "uar", value, speaker=speaker)
+        for run, own in zip(runs, comparison.speaker_uar.tolist(), strict=True)
+        for speaker, value in zip(comparison.speakers, own, strict=True)
     ]
     return rows
+
+
+def _pair_row(pair: Pair, measure: str, runs: Sequence[KeptRun]) -> ComparisonRow:
+    difference, run = pair.difference[measure], runs[pair.run]
+    return ComparisonRow(
+        "pair",
+        run.run_id,
+        run.name,
+        measure,
+        *(difference.value, difference.low, difference.high),
+        other=runs[pair.other].run_id,
+        b=pair.utterances.b,
+        c=pair.utterances.c,
+        mcnemar_p=pair.utterances.p,
+        mcnemar_holm_p=pair.mcnemar_holm,
+        permutation_p=pair.permutation[measure],
+        permutation_holm_p=pair.permutation_holm[measure],
+    )

@@ -1,4 +1,4 @@
-"""Cross-validation: in each fold a model is fitted on the training items and scores the test items."""
+"""Cross-validation: in each fold a model is fitted on the training utterances and scores the test utterances."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from bserkit.errors import BserkitError
 from bserkit.evaluation.metrics import Measures, measure
 from bserkit.evaluation.statistics import Interval, speaker_confusions, speaker_intervals
-from bserkit.features.channels import FUSION
 from bserkit.features.contracts import asked
 from bserkit.learning.fusion import OracleFusion, Trial
 from bserkit.learning.model import fit_model
+from bserkit.schema import FUSION
 
 if TYPE_CHECKING:
     from bserkit.corpora.protocols import Fold
@@ -39,20 +39,20 @@ class FoldOutcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of every evaluated item, each made by a model that never saw its speaker.
+    """The scores of every test utterance, each made by a model that never saw its speaker.
 
     Attributes:
-        items: indices of the evaluated utterances; all arrays below follow them.
-        labels: ``(item,)`` what is true.
-        speakers: ``(item,)`` who speaks.
-        fold_of: ``(item,)`` which fold evaluated it.
-        scores: ``(item, class)`` by part: each channel, each transform and, last, the fusion.
+        utterances: indices of the test utterances; all arrays below follow them.
+        labels: ``(utterance,)`` what is true.
+        speakers: ``(utterance,)`` who speaks.
+        fold_of: ``(utterance,)`` which fold tested it.
+        scores: ``(utterance, class)`` by part: each channel, each transform and, last, the fusion.
         outcomes: one a fold.
-        oracle: fusion tuned on the evaluated items themselves, if asked for; never the result.
+        oracle: fusion tuned on the test utterances themselves, if asked for; never the result.
     """
 
     classes: tuple[str, ...]
-    items: np.ndarray
+    utterances: np.ndarray
     labels: np.ndarray
     speakers: np.ndarray
     fold_of: np.ndarray
@@ -61,12 +61,12 @@ class Evaluation:
     oracle: OracleFusion | None
 
     def decisions(self, part: str = FUSION) -> np.ndarray:
-        """Return the ``(item,)`` decided classes of a part."""
+        """Return the ``(utterance,)`` predicted classes of a part."""
         return np.asarray(self.classes)[self.scores[part].argmax(axis=1)]
 
     def measures(self, part: str = FUSION, fold: int | None = None) -> Measures:
-        """Measure a part over all evaluated items, or those of one fold."""
-        chosen = np.ones(len(self.items), dtype=bool) if fold is None else self.fold_of == fold
+        """Measure a part over all test utterances, or those of one fold."""
+        chosen = np.ones(len(self.utterances), dtype=bool) if fold is None else self.fold_of == fold
         return measure(self.labels[chosen], self.decisions(part)[chosen], self.classes)
 
     def intervals(self, part: str = FUSION) -> dict[str, Interval]:
@@ -102,10 +102,11 @@ def evaluate(
     keep: Callable[[int, FittedModel], object] = lambda fold, model: None,
     normaliser: Normaliser | None = None,
 ) -> Evaluation:
-    """Fit on each fold's training items alone, and score its test items, whose labels the fuser is never given.
+    """Fit on each fold's training utterances alone, and score its test utterances, whose labels the fuser is never
+    given.
 
     Args:
-        source: gives the views of all items; each fold its own where networks are fine-tuned in it.
+        source: gives the views of all utterances; each fold its own where networks are fine-tuned in it.
         keep: is given each fold's number, from 0, and its model, once it was scored. No other holds it: the principal
             components of one model alone can take a hundred megabytes.
         normaliser: fitted on the training items too, if there is one.

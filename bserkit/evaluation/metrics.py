@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measures:
-    """How well items were classified.
+    """How well utterances were classified.
 
     Attributes:
-        accuracy: the share of items decided rightly (WA).
-        uar: recall averaged over the classes that occur among the items.
-        macro_f1: F1 averaged over the classes that occur among the items or the decisions.
+        accuracy: the share of utterances predicted rightly (WA).
+        uar: recall averaged over the classes that occur among the utterances.
+        macro_f1: F1 averaged over the classes that occur among the utterances or the decisions.
         recall: recall by class; not a number where the class does not occur.
-        confusion: ``(class, class)`` counts, rows what is true, columns what was decided.
+        confusion: ``(class, class)`` counts, rows what is true, columns what was predicted.
     """
 
     accuracy: float
@@ -34,13 +34,13 @@ class Measures:
         return {"accuracy": self.accuracy, "uar": self.uar, "macro_f1": self.macro_f1}
 
 
-def measure(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> Measures:
-    """Compare ``(item,)`` class names with ``(item,)`` decisions; at least one item.
+def measure(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Measures:
+    """Compare ``(utterance,)`` class names with ``(utterance,)`` decisions; at least one utterance.
 
     >>> round(measure(np.array(["a", "a", "a", "b"]), np.array(["a", "a", "b", "b"]), ["a", "b", "c"]).uar, 4)
     0.8333
     """
-    confusion = confuse(labels, decided, classes)
+    confusion = confuse(labels, predicted, classes)
     overall = overall_of(confusion)
     return Measures(
         accuracy=float(overall["accuracy"]),
@@ -51,17 +51,18 @@ def measure(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> 
     )
 
 
-def confuse(labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Count ``(class, class)`` pairs of what is true (rows) and what was decided (columns)."""
+def confuse(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Count ``(class, class)`` pairs of what is true (rows) and what was predicted (columns)."""
     column = {name: index for index, name in enumerate(classes)}
-    pairs = [column[name] for name in labels], [column[name] for name in decided]
+    pairs = [column[name] for name in labels], [column[name] for name in predicted]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, pairs, 1)
     return confusion
 
 
 def overall_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Return accuracy, UAR and macro F1, each ``(...)``, of ``(..., class, class)`` counts with at least one item each.
+    """Return accuracy, UAR and macro F1, each ``(...)``, of ``(..., class, class)`` counts with at least one utterance
+    each.
 
     >>> {name: value.round(4).item() for name, value in overall_of(np.array([[2, 1], [0, 1]])).items()}
     {'accuracy': 0.75, 'uar': 0.8333, 'macro_f1': 0.7333}

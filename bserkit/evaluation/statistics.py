@@ -1,8 +1,8 @@
-"""Statistics of a classification in which speakers, not items, were drawn.
+"""Statistics of a classification in which speakers, not utterances, were drawn.
 
-The items of a speaker resemble one another, so a thousand items of six speakers are nearer to six observations than to
-a thousand. Intervals here draw speakers, tests flip the signs of speakers, and where there are too few of them that is
-said in words. The one test over items, McNemar's, is kept because it is what papers report.
+The utterances of a speaker resemble one another, so a thousand utterances of six speakers are nearer to six
+observations than to a thousand. Intervals here draw speakers, tests flip the signs of speakers, and where there are too
+few of them that is said in words. The one test over utterances, McNemar's, is kept because it is what papers report.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Items that only one of two got right.
+    """Utterances that only one of two got right.
 
     Attributes:
         b: how many only the first got right.
@@ -84,9 +84,9 @@ class Chance:
 
 
 def speaker_confusions(
-    speakers: np.ndarray, labels: np.ndarray, decided: np.ndarray, classes: Sequence[str]
+    speakers: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> tuple[list[str], np.ndarray]:
-    """Return the speakers by name and ``(speaker, class, class)`` counts of ``(item,)`` labels and decisions.
+    """Return the speakers by name and ``(speaker, class, class)`` counts of ``(utterance,)`` labels and decisions.
 
     Names that ``same_name`` takes for one are one speaker.
 
@@ -96,14 +96,15 @@ def speaker_confusions(
     """
     speakers = one_spelling(speakers)
     names = sorted(set(speakers.tolist()))
-    counts = [confuse(labels[speakers == name], decided[speakers == name], classes) for name in names]
+    counts = [confuse(labels[speakers == name], predicted[speakers == name], classes) for name in names]
     return names, np.stack(counts)
 
 
 def speaker_intervals(confusions: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Interval]:
     """Return accuracy, UAR and macro F1 of ``(speaker, class, class)`` counts with their 95% bootstrap intervals.
 
-    As many speakers as there are get drawn with replacement, and all items of a speaker come along as often as it was
+    As many speakers as there are get drawn with replacement, and all utterances of a speaker come along as often as it
+    was
     drawn: the cluster bootstrap (Davison and Hinkley 1997, section 3.8; Field and Welsh 2007). The bounds are the 2.5th
     and 97.5th percentile over the draws. A class that no drawn speaker has is left out of that draw's averages.
     """
@@ -117,7 +118,7 @@ def difference_intervals(
 ) -> dict[str, Interval]:
     """Return by how much accuracy, UAR and macro F1 of the first exceed the second, with 95% bootstrap intervals.
 
-    Both are ``(speaker, class, class)`` counts of the same items, and the same speakers are drawn for both: two
+    Both are ``(speaker, class, class)`` counts of the same utterances, and the same speakers are drawn for both: two
     intervals may overlap although their difference is sure.
     """
     values, other_values = overall_of(confusions.sum(axis=0)), overall_of(others.sum(axis=0))
@@ -144,11 +145,12 @@ def _interval(value: np.ndarray, drawn: np.ndarray, speakers: int) -> Interval:
 
 
 def mcnemar(right: np.ndarray, other_right: np.ndarray) -> McNemar:
-    """Compare two classifiers by the items that only one of them got right, given ``(item,)`` whether each was.
+    """Compare two classifiers by the utterances that only one of them got right, given ``(utterance,)`` whether each
+    was.
 
-    Where both are equally good, such an item is as likely the one's as the other's, so their number is binomial with
-    one half (McNemar 1947; Dietterich 1998 for classifiers). It takes items for independent, which those of a speaker
-    are not: its p is too small where one classifier suits some speakers better.
+    Where both are equally good, such an utterance is as likely the one's as the other's, so their number is binomial
+    with one half (McNemar 1947; Dietterich 1998 for classifiers). It takes utterances for independent, which those of a
+    speaker are not: its p is too small where one classifier suits some speakers better.
 
     >>> mcnemar(np.array([True, True, True, False]), np.array([True, False, False, False]))
     McNemar(b=2, c=0, p=0.5)
@@ -194,7 +196,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def chance(labels: np.ndarray, classes: Sequence[str]) -> Chance:
-    """Return what is reached on ``(item,)`` labels without listening."""
+    """Return what is reached on ``(utterance,)`` labels without listening."""
     counts = [int((labels == name).sum()) for name in classes]
     return Chance(1 / len(classes), max(counts) / len(labels), classes[counts.index(max(counts))])
 
@@ -224,7 +226,7 @@ def interval_warning(speakers: Sequence[str]) -> str:
             "No utterance names its speaker: there are no intervals over speakers, and intervals over utterances, "
             "which would take those of one speaker for independent, are not given."
         )
-    unknown = "Items without a speaker's name count as one speaker. " if "" in speakers else ""
+    unknown = "Utterances without a speaker's name count as one speaker. " if "" in speakers else ""
     if len(speakers) == 1:
         return f"{unknown}There is only one speaker: nothing can be said about others."
     if len(speakers) < FEW_SPEAKERS:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bserkit.errors import UsageError
-from bserkit.evaluation.comparison import compare, comparison_rows, read_predictions
-from bserkit.evaluation.results import FOLDS
+from bserkit.evaluation.comparison import ComparisonRow, RunPart, compare, comparison_rows
+from bserkit.evaluation.results import NEEDED, read_results
 from bserkit.evaluation.statistics import RESAMPLES, SEED
-from bserkit.features.channels import FUSION
 from bserkit.reporting.comparison import markdown
-from bserkit.text import csv_text
-from bserkit.tracking.finished import best_runs, find_run, read_artifact_text
+from bserkit.rows import plain, write_rows
+from bserkit.schema import COMPARISON_PAGE, COMPARISON_ROWS, FUSION
+from bserkit.tracking.finished import best_runs, find_run, read_artifacts
 from bserkit.tracking.runs import log_comparison
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Compared:
         """One row a number: of each run, of each pair (run minus other) and of each run and speaker."""
         import pandas
 
-        return pandas.DataFrame(comparison_rows(self.comparison))
+        return pandas.DataFrame(map(plain, comparison_rows(self.comparison)))
 
     def _repr_markdown_(self) -> str:
         return markdown(self.comparison)
@@ -73,16 +73,16 @@ def compare_runs(
         raise UsageError(f"A comparison needs two runs; {found}. Try: bserkit compare RUN RUN, or --best 2.")
     if twice := [reference for reference, one in zip(references, ids, strict=False) if ids.count(one) > 1]:
         raise UsageError(f"{', '.join(twice)} mean the same run. Runs of one name are told apart by their ids.")
-    predictions = [
-        read_predictions(run, read_artifact_text(run, "predictions.csv"), read_artifact_text(run, FOLDS), part)
-        for run in runs
-    ]
-    chosen = ["The runs were chosen for being best on these very items, so the best owes some of its lead to luck."]
-    comparison = compare(predictions, part, resamples, seed, notes=chosen if best else [])
+    parts = [RunPart.of(run, read_results(read_artifacts(run, NEEDED), run.run_id), part) for run in runs]
+    chosen = ["The runs were chosen for being best on these very utterances: the best owes some of its lead to luck."]
+    comparison = compare(parts, part, resamples, seed, notes=chosen if best else [])
     run_id, place = log_comparison(
         runs[0].experiment,
         f"compare {' '.join(one[:8] for one in ids)}",
         {"runs": " ".join(ids), "part": part, "resamples": str(resamples), "seed": str(seed)},
-        {"comparison.csv": csv_text(comparison_rows(comparison)), "comparison.md": markdown(comparison)},
+        {
+            COMPARISON_ROWS: write_rows(ComparisonRow, comparison_rows(comparison)),
+            COMPARISON_PAGE: markdown(comparison),
+        },
     )
     return Compared(comparison, runs[0].experiment, run_id, place)

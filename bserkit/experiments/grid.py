@@ -120,7 +120,7 @@ def _reference(path: Path, first: Mapping[str, Any], base: Settings, plugins: Pl
         if getattr(settings, what) != getattr(base, what):
             raise UsageError(
                 f"The reference {path} sets another {what} than the sweep, but a reference is held against it on the "
-                "same items in the same folds. Leave that setting out of the file."
+                "same utterances in the same folds. Leave that setting out of the file."
             )
     settings = replace(
         settings,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bserkit.experiments.restoring import changed_code, restorable
 from bserkit.features.finetuning import FromRun, trainings
+from bserkit.schema import CURVES, NETWORK_RUN, RECIPE, REUSED, WEIGHTS_PATH
 from bserkit.tracking.finished import find_run
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _restore(chosen: Sequence[Restorable], tracked: TrackedRun, workspace: Works
                 trained = one.trained(store)
                 for epoch, numbers in enumerate(trained.curves, start=1):
                     child.log_metrics(numbers, step=epoch)
-                child.tag("network.run", one.network.run.run_id)
+                child.tag(NETWORK_RUN, one.network.run.run_id)
                 _log(child, trained, one.network.identity)
             made.append(replace(one.extraction, backbone=trained.backbone))
             advance(1)
@@ -107,8 +108,8 @@ def _nested(tracked: TrackedRun, one: Training | Restorable) -> AbstractContextM
 
 def _log(child: TrackedRun, trained: Trained, identity: Mapping[str, Any]) -> None:
     """Log all that a later run needs to use the network again, the weights once however many runs use them."""
-    child.tag("weights.path", str(trained.weights))
-    child.tag("reused", str(trained.reused).lower())
-    child.log_text("recipe.json", json.dumps(identity, sort_keys=True, indent=1))
-    child.log_text("curves.json", json.dumps(trained.curves, indent=1))
+    child.tag(WEIGHTS_PATH, str(trained.weights))
+    child.tag(REUSED, str(trained.reused).lower())
+    child.log_text(RECIPE, json.dumps(identity, sort_keys=True, indent=1))
+    child.log_text(CURVES, json.dumps(trained.curves, indent=1))
     child.log_network(trained.weights, trained.backbone.weights_digest())

@@ -1,7 +1,7 @@
 """Restoring: the networks that an earlier run fine-tuned, for another pooler, classifier or fusion, without training.
 
-A network is taken for a fold only if it learned from exactly that fold's training items, so it has seen no test item.
-Its file comes from the feature store, or from the artifacts of the run that keeps it.
+A network is taken for a fold only if it learned from exactly that fold's training utterances, so it has seen no test
+utterance. Its file comes from the feature store, or from the artifacts of the run that keeps it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from bserkit.errors import BserkitError, UsageError
 from bserkit.features.finetuning import Trained
 from bserkit.identity.content import file_digest
+from bserkit.schema import CURVES, DIGEST, RECIPE, WEIGHTS
 from bserkit.tracking.finished import read_artifact_text
 from bserkit.tracking.networks import fetch_network, has_network, networks_of
-from bserkit.tracking.tags import DIGEST_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from bserkit.store import FeatureStore
     from bserkit.tracking.finished import KeptRun
 
-#: What a network and its features depend on beside the items: it must be the same in both runs.
+#: What a network and its features depend on beside the utterances: it must be the same in both runs.
 _STAGES = ("transform", "frontend", "backbone")
-#: How many items a refusal names.
+#: How many utterances a refusal names.
 _NAMED = 5
 _ADVICE = "Give the corpus, --mono and --protocol of that run, or fine-tune anew with --finetune sgd."
 
@@ -45,17 +45,17 @@ class Network:
     @property
     def digest(self) -> str:
         """The SHA-256 of its file."""
-        return self.run.tags[DIGEST_TAG]
+        return self.run.tags[DIGEST]
 
     @property
     def seen(self) -> set[tuple[str, str]]:
-        """The (digest, label) of every item that it learned from or was stopped by."""
+        """The (digest, label) of every utterance that it learned from or was stopped by."""
         return {(digest, label) for part in ("learned", "held out") for digest, label in self.identity[part]}
 
     def kept_in(self, store: FeatureStore) -> Path | None:
         """Return its file in the feature store, if it is there, bit by bit."""
         for identity in (self.identity, self._restored()):
-            path = store.training_folder(identity) / "weights.safetensors"
+            path = store.training_folder(identity) / WEIGHTS
             if path.exists() and file_digest(path) == self.digest:
                 return path
         return None
@@ -74,7 +74,7 @@ class Network:
                 f"The network of run {self.run.run_id} ({self.run.name}) is damaged: its file is not the one that was "
                 f"logged, whose SHA-256 is {self.digest}. Fine-tune anew with --finetune sgd."
             )
-        path = store.open_training(self._restored()) / "weights.safetensors"
+        path = store.open_training(self._restored()) / WEIGHTS
         store.write(path, content)
         return path
 
@@ -95,7 +95,7 @@ class Restorable:
     def trained(self, store: FeatureStore) -> Trained:
         """Restore the network and its curves."""
         weights = self.network.restore(store)
-        curves = json.loads(read_artifact_text(self.network.run, "curves.json"))
+        curves = json.loads(read_artifact_text(self.network.run, CURVES))
         return Trained(self.extraction.backbone.with_weights(weights), weights, curves, reused=True)
 
 
@@ -107,7 +107,7 @@ def restorable(
     Raises:
         UsageError: the run has no networks, or none for a channel, fold or backbone; or their files are lost.
     """
-    networks = [Network(one, json.loads(read_artifact_text(one, "recipe.json"))) for one in networks_of(run)]
+    networks = [Network(one, json.loads(read_artifact_text(one, RECIPE))) for one in networks_of(run)]
     if not networks:
         raise UsageError(
             f"Run {run.run_id} ({run.name}) fine-tuned no networks. Name one that did: bserkit run ... --finetune sgd."
@@ -148,7 +148,7 @@ def changed_code(chosen: Sequence[Restorable]) -> list[str]:
 
 
 def _of_fold(run: KeptRun, networks: Sequence[Network], checked: Checked, fold: Fold) -> Network:
-    """Return the network that learned from exactly the fold's training items."""
+    """Return the network that learned from exactly the fold's training utterances."""
     utterances, items = checked.corpus.utterances, checked.corpus.items
 
     def contents(rows: Sequence[int]) -> dict[tuple[str, str], int]:
@@ -167,14 +167,14 @@ def _of_fold(run: KeptRun, networks: Sequence[Network], checked: Checked, fold: 
 
     nearest = min(networks, key=lambda network: (len(leaked(network)), len(network.seen ^ train.keys())))
     begin = (
-        f"Fold {fold.name}: no network of run {run.run_id} ({run.name}) learned from exactly the training items of "
-        f"this fold. That of fold {nearest.identity['fold']} "
+        f"Fold {fold.name}: no network of run {run.run_id} ({run.name}) learned from exactly the training "
+        f"utterances of this fold. That of fold {nearest.identity['fold']} "
     )
     if seen := leaked(nearest):
         rows = [row for (digest, _), row in test.items() if digest in seen]
         speakers = ", ".join(sorted({utterances[row].speaker or "unknown" for row in rows}))
         raise UsageError(
-            f"{begin}learned from {len(rows)} of the items that this fold tests, of {speakers}: "
+            f"{begin}learned from {len(rows)} of the utterances that this fold tests, of {speakers}: "
             f"{_some([items[row] for row in rows])}. Its results would be of speech that it knows. {_ADVICE}"
         )
     unseen = [items[row] for one, row in train.items() if one not in nearest.seen]

@@ -14,23 +14,44 @@ from bserkit.corpora.demo import demo_corpus
 from bserkit.corpora.protocols import cautions, split
 from bserkit.corpora.reading import read_corpus
 from bserkit.evaluation.cross_validation import evaluate
+from bserkit.evaluation.numbers import fold_metrics, overall_metrics
 from bserkit.evaluation.results import (
-    confusion_rows,
-    fold_metrics,
-    fold_rows,
-    folds_text,
-    overall_metrics,
-    prediction_rows,
-    result_rows,
+    FoldMember,
+    FoldSummary,
+    LeftOut,
+    Results,
+    fold_members,
+    fold_summaries,
+    results_of,
     search_curves,
-    search_rows,
 )
 from bserkit.experiments.features import planned_features
-from bserkit.features.channels import FUSION
-from bserkit.features.example import channel_example
+from bserkit.features.example import Level, channel_example
 from bserkit.features.finetuning import FromRun
 from bserkit.features.pooling import LearningPooler
-from bserkit.text import csv_text
+from bserkit.rows import write_rows
+from bserkit.schema import (
+    AUDIT,
+    COMMAND,
+    CONFIG,
+    CONFUSION_FIGURE,
+    FINGERPRINT,
+    FOLD_SUMMARIES,
+    FOLDS,
+    FUSION,
+    FUSION_NOTES,
+    LEARNING_POOLER,
+    LEVELS,
+    LEVELS_FIGURE,
+    MACHINE,
+    NOTES,
+    PARTS_FIGURE,
+    SEARCH_FIGURE,
+    SKIPPED,
+    SKIPPED_COUNT,
+    UNLABELLED,
+    UTTERANCES,
+)
 from bserkit.tracking.finished import find_run
 from bserkit.tracking.runs import TrackedRun, tracked_run
 
@@ -138,17 +159,17 @@ def execute(planned: Plan, workspace: Workspace) -> Result:
         BserkitError: something that the run needs cannot be had any more.
     """
     with tracked_run(planned.settings.experiment, planned.name, planned.parameters, planned.tags) as tracked:
-        evaluation = evaluate_and_log(tracked, planned.settings, planned.prepared, planned.features, workspace)
+        evaluation, _ = evaluate_and_log(tracked, planned.settings, planned.prepared, planned.features, workspace)
         return Result(evaluation, tracked.run_id, tracked.experiment_id, planned.cautions)
 
 
 def evaluate_and_log(
     tracked: TrackedRun, settings: Settings, prepared: Prepared, features: PlannedFeatures, workspace: Workspace
-) -> Evaluation:
+) -> tuple[Evaluation, Results]:
     """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
-    tracked.log_text("config.toml", settings.to_toml())
-    tracked.tag("command", settings.command())
-    log_corpus(tracked, prepared)
+    tracked.log_text(CONFIG, settings.to_toml())
+    tracked.tag(COMMAND, settings.command())
+    summaries = log_corpus(tracked, prepared)
     source = features(tracked)
     evaluation = evaluate(
         source,
@@ -158,9 +179,10 @@ def evaluate_and_log(
         workspace.reporter,
         normaliser=settings.normaliser,
     )
-    _log_results(tracked, evaluation, prepared.corpus)
+    results = results_of(evaluation, prepared.corpus, summaries)
+    _log_results(tracked, evaluation, results)
     _log_example(tracked, settings.extraction, prepared.checked, workspace.store)
-    return evaluation
+    return evaluation, results
 
 
 def with_whole_id(settings: Settings) -> Settings:
@@ -203,20 +225,20 @@ def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, 
     """Return a run's tags: versions, the machine, where each component came from, what a reader must know."""
     videos = ("av",) if find_spec("av") else ()
     found = {f"version.{name}": version(name) for name in (*_LIBRARIES, *videos)}
-    found |= {"version.python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    found |= {"version.python": platform.python_version(), MACHINE: f"{platform.system()} {platform.machine()}"}
     for component in settings.components():
         source = plugins.source_of(component)
         found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
     if prepared.checked.notes:
-        found["notes"] = "; ".join(prepared.checked.notes)
+        found[NOTES] = "; ".join(prepared.checked.notes)
     if isinstance(settings.pooler, LearningPooler):
-        found["pooler.learns"] = "true"
+        found[LEARNING_POOLER] = "true"
     return {**found, **_cautions(settings, prepared)}
 
 
 def _cautions(settings: Settings, prepared: Prepared) -> dict[str, str]:
     own = settings.normaliser
-    return {**prepared.cautions, **({"unlabelled_test": own.spec} if own and own.uses_unlabelled() else {})}
+    return {**prepared.cautions, **({UNLABELLED: own.spec} if own and own.uses_unlabelled() else {})}
 
 
 def _stages(settings: Settings) -> list[str]:
@@ -224,45 +246,45 @@ def _stages(settings: Settings) -> list[str]:
     return [one.spec for one in (settings.pooler, settings.normaliser, settings.fusion) if one]
 
 
-def log_corpus(tracked: TrackedRun, prepared: Prepared) -> None:
-    """Log the corpus by its content, what was left out of it, what could fool the numbers, and the folds."""
+def log_corpus(tracked: TrackedRun, prepared: Prepared) -> list[FoldSummary]:
+    """Log the corpus by its content, what was left out of it, what could fool the numbers, and the folds.
+
+    Returns who is in training and who in test.
+    """
     audited = prepared.audit
     corpus, fingerprint = prepared.corpus, prepared.corpus.fingerprint(prepared.checked.digests)
     tracked.log_dataset(corpus.reader.name, fingerprint, str(corpus.root))
-    tracked.tag("corpus.fingerprint", fingerprint)
-    tracked.log_text("folds.csv", folds_text(corpus, prepared.folds))
-    tracked.log_text("folds_summary.csv", csv_text(fold_rows(corpus, prepared.folds)))
-    tracked.log_metrics({"items": len(corpus.utterances), "skipped": len(corpus.skipped)} | audited.metrics())
-    tracked.log_text("audit.md", markdown(audited))
+    tracked.tag(FINGERPRINT, fingerprint)
+    summaries = fold_summaries(corpus, prepared.folds)
+    tracked.log_text(FOLDS, write_rows(FoldMember, fold_members(corpus, prepared.folds)))
+    tracked.log_text(FOLD_SUMMARIES, write_rows(FoldSummary, summaries))
+    tracked.log_metrics({UTTERANCES: len(corpus.utterances), SKIPPED_COUNT: len(corpus.skipped)} | audited.metrics())
+    tracked.log_text(AUDIT, markdown(audited))
     if corpus.skipped:
-        tracked.log_text(
-            "skipped.csv", csv_text([{"utterance": one.item, "reason": one.reason} for one in corpus.skipped])
-        )
+        tracked.log_text(SKIPPED, write_rows(LeftOut, [LeftOut(one.item, one.reason) for one in corpus.skipped]))
+    return summaries
 
 
-def _log_results(tracked: TrackedRun, evaluation: Evaluation, corpus: Corpus) -> None:
+def _log_results(tracked: TrackedRun, evaluation: Evaluation, results: Results) -> None:
     from bserkit.reporting.figures import confusion_figure, fusion_search_figure
 
     tracked.log_metrics(overall_metrics(evaluation))
     for fold in range(len(evaluation.outcomes)):
         tracked.log_metrics(fold_metrics(evaluation, fold), step=fold)
-    tracked.log_text("results.csv", csv_text(result_rows(evaluation)))
-    tracked.log_text("predictions.csv", csv_text(prediction_rows(evaluation, corpus)))
-    tracked.log_text("confusion.csv", csv_text(confusion_rows(evaluation)))
-    tracked.log_figure("confusion.png", confusion_figure({FUSION: evaluation.measures()}))
+    for name, text in results.files().items():
+        tracked.log_text(name, text)
+    tracked.log_figure(CONFUSION_FIGURE, confusion_figure({FUSION: evaluation.measures()}))
     if others := [part for part in evaluation.scores if part != FUSION]:
-        tracked.log_figure("confusion_parts.png", confusion_figure({one: evaluation.measures(one) for one in others}))
-    if rows := search_rows(evaluation):
-        tracked.log_text("fusion_search.csv", csv_text(rows))
-    if curves := search_curves(rows):
-        tracked.log_figure("fusion_search.png", fusion_search_figure(curves, "score"))
+        tracked.log_figure(PARTS_FIGURE, confusion_figure({one: evaluation.measures(one) for one in others}))
+    if curves := search_curves(results.search):
+        tracked.log_figure(SEARCH_FIGURE, fusion_search_figure(curves, "score"))
     if notes := evaluation.notes():
-        tracked.tag("fusion.notes", "; ".join(notes))
+        tracked.tag(FUSION_NOTES, "; ".join(notes))
 
 
 def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked, store: FeatureStore) -> None:
     from bserkit.reporting.figures import channels_figure
 
     if example := channel_example(extraction, checked, store):
-        tracked.log_figure("channels.png", channels_figure(example))
-        tracked.log_text("channels.csv", csv_text(example.rows()))
+        tracked.log_figure(LEVELS_FIGURE, channels_figure(example))
+        tracked.log_text(LEVELS, write_rows(Level, example.levels()))

@@ -6,11 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError, is_interrupt
-from bserkit.evaluation.results import FOLDS
+from bserkit.evaluation.results import NEEDED, WANTED, read_results
 from bserkit.experiments.features import planned_features
 from bserkit.experiments.grid import AXES, spelt
 from bserkit.experiments.run import (
@@ -21,25 +21,27 @@ from bserkit.experiments.run import (
     tags,
     with_whole_id,
 )
-from bserkit.features.channels import FUSION
 from bserkit.progress import Numbered, Silent
-from bserkit.reporting.paper_tables import Outcome, Page, confusions, page, result_row
-from bserkit.text import counted, csv_rows, csv_text
-from bserkit.tracking.finished import find_run, read_artifact_text
+from bserkit.reporting.paper_tables import CombinationRow, Outcome, Page, combination_row, confusions, page
+from bserkit.rows import plain, write_rows
+from bserkit.schema import COMBINATIONS, CONFUSION_FIGURE, IDENTITY, TABLES
+from bserkit.text import counted
+from bserkit.tracking.finished import find_run, read_artifacts
 from bserkit.tracking.runs import tracked_sweep
-from bserkit.tracking.tags import IDENTITY_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from pandas import DataFrame
 
+    from bserkit.evaluation.results import Results
     from bserkit.experiments.features import PlannedFeatures
     from bserkit.experiments.grid import Combination
     from bserkit.experiments.run import Prepared
     from bserkit.experiments.settings import Settings
     from bserkit.learning.views import FeatureSource
     from bserkit.plugins.registry import Plugins
+    from bserkit.tracking.finished import KeptRun
     from bserkit.tracking.runs import TrackedRun
     from bserkit.workspace import Workspace
 
@@ -72,7 +74,7 @@ class Swept:
         """One row a combination: its stages, every number over all folds, its run and its command."""
         import pandas
 
-        return pandas.DataFrame([result_row(one) for one in self.outcomes])
+        return pandas.DataFrame([plain(combination_row(one)) for one in self.outcomes])
 
     def _repr_markdown_(self) -> str:
         return self.page.markdown("Sweep", [one.command for one in self.outcomes])
@@ -117,7 +119,7 @@ class Plan:
 
 
 def plan(combinations: Sequence[Combination], plugins: Plugins, workspace: Workspace) -> Plan:
-    """Check the corpus and split it, once for all combinations that ask the same of it, and see that items agree.
+    """Check the corpus and split it, once for all combinations that ask the same of it, and see that utterances agree.
 
     Raises:
         UsageError: what was asked for does not fit the data.
@@ -139,7 +141,7 @@ def plan(combinations: Sequence[Combination], plugins: Plugins, workspace: Works
             raise UsageError(
                 f"{combinations[0].name} has {len(ours)} usable recordings, but {one.name} has "
                 f"{len(prepared.corpus.utterances)}: recordings without stereo are left out of the one only. A sweep "
-                "compares on the same items: use --mono duplicate, or sweep separately."
+                "compares on the same utterances: use --mono duplicate, or sweep separately."
             )
         flat, own_tags = parameters(settings), tags(settings, plugins, prepared)
         ready.append(Ready(number, one, prepared, flat, own_tags, _identity(settings, prepared, flat, own_tags)))
@@ -163,10 +165,11 @@ def execute(planned: Plan, name: str | None, workspace: Workspace) -> Swept:
         ids = parent.take_over({one.identity for one in ready})
         if ids:
             workspace.reporter.say(f"{len(ids)} of {len(ready)} kept from the sweep that was broken off")
+        found = {one.identity: _read(one, ids[one.identity]) for one in ready if one.identity in ids}
         made, failed = _run_all([one for one in ready if one.identity not in ids], len(ready), parent, workspace)
-        ids |= made
-        outcomes = [_outcome(one.combination, ids[one.identity]) for one in ready if one.identity in ids]
-        chosen = outcomes[0] if first.identity in ids else None
+        found |= made
+        outcomes = [found[one.identity] for one in ready if one.identity in found]
+        chosen = found.get(first.identity)
         written = page(outcomes, chosen) if outcomes else Page([], [])
         _log(parent, title, written, outcomes, failed, chosen)
         return Swept(written, outcomes, failed, parent.run_id)
@@ -202,9 +205,9 @@ def _grid_parameters(planned: Sequence[Combination]) -> dict[str, str]:
 
 def _run_all(
     todo: Sequence[Ready], of: int, parent: TrackedRun, workspace: Workspace
-) -> tuple[dict[str, str], list[Failed]]:
-    """Run combinations one after another; return each one's run id by its identity, and those that failed."""
-    made: dict[str, str] = {}
+) -> tuple[dict[str, Outcome], list[Failed]]:
+    """Run combinations one after another; return each one's outcome by its identity, and those that failed."""
+    made: dict[str, Outcome] = {}
     failed: list[Failed] = []
     # Combinations of the same features stand one after another: these are pooled once, and dropped before the next.
     for _, group in groupby(todo, _pooled_as):
@@ -240,32 +243,31 @@ def _shared(one: Ready, workspace: Workspace, kept: list[FeatureSource]) -> Plan
     return features
 
 
-def _run_one(one: Ready, parent: TrackedRun, features: PlannedFeatures, workspace: Workspace) -> str:
-    """Do one combination's run, below the sweep's, and return its id."""
+def _run_one(one: Ready, parent: TrackedRun, features: PlannedFeatures, workspace: Workspace) -> Outcome:
+    """Do one combination's run, below the sweep's."""
     name = f"{one.prepared.corpus.reader.name} {one.combination.name}"
-    with parent.nested(name, one.parameters, {**one.tags, IDENTITY_TAG: one.identity}) as tracked:
-        evaluation = evaluate_and_log(tracked, one.combination.settings, one.prepared, features, workspace)
+    with parent.nested(name, one.parameters, {**one.tags, IDENTITY: one.identity}) as tracked:
+        evaluation, results = evaluate_and_log(tracked, one.combination.settings, one.prepared, features, workspace)
     measures = evaluation.measures()
     workspace.reporter.say(f"{one.combination.name}: UAR {measures.uar:.3f}, accuracy {measures.accuracy:.3f}")
-    return tracked.run_id
+    return _outcome(one.combination, tracked.kept, results)
 
 
-def _outcome(combination: Combination, run_id: str) -> Outcome:
-    """Read back what a combination's run logged."""
-    run = find_run(run_id, combination.settings.experiment)
-    weights: dict[str, list[float]] = {}
-    for row in csv_rows(read_artifact_text(run, "results.csv")):
-        if row["weight"] and row["part"] != FUSION:
-            weights.setdefault(row["part"], []).append(float(row["weight"]))
+def _read(one: Ready, run_id: str) -> Outcome:
+    """Read back what the run of a combination logged."""
+    run = find_run(run_id, one.combination.settings.experiment)
+    return _outcome(one.combination, run, read_results(read_artifacts(run, NEEDED, WANTED), run_id))
+
+
+def _outcome(combination: Combination, run: KeptRun, results: Results) -> Outcome:
+    settings = combination.settings
     return Outcome(
         name=combination.name,
         stages=combination.stages,
-        transforms=combination.settings.extraction.transform_of(),
+        transforms=settings.extraction.transform_of(),
         run=run,
-        weights=weights,
-        predictions=read_artifact_text(run, "predictions.csv"),
-        folds=read_artifact_text(run, FOLDS),
-        command=combination.settings.command(),
+        results=results,
+        command=settings.command(),
         reference=combination.reference,
     )
 
@@ -281,16 +283,19 @@ def _log(
     """Log the sweep's tables and confusions, and mark it failed where a combination did."""
     from bserkit.reporting.figures import confusion_figure
 
-    rows = [result_row(one) for one in outcomes]
-    rows += [
-        {"name": one.combination.name, "command": one.combination.settings.command(), "failed": one.reason}
-        for one in failed
-    ]
-    parent.log_text("combinations.csv", csv_text(rows))
+    rows = [combination_row(one) for one in outcomes]
+    rows += [_failed_row(one.combination, one.reason) for one in failed]
+    parent.log_text(COMBINATIONS, write_rows(CombinationRow, rows))
     if outcomes:
         commands = [one.command for one in outcomes]
-        parent.log_text("tables.md", written.markdown(title, commands))
+        parent.log_text(TABLES, written.markdown(title, commands))
     if chosen:
-        parent.log_figure("confusion.png", confusion_figure(confusions(chosen)))
+        parent.log_figure(CONFUSION_FIGURE, confusion_figure(confusions(chosen)))
     if failed:
         parent.fail("; ".join(f"{one.combination.name}: {one.reason}" for one in failed))
+
+
+def _failed_row(one: Combination, reason: str) -> CombinationRow:
+    kind = "reference" if one.reference else "combination"
+    given: dict[str, Any] = {"name": one.name, "kind": kind, **one.stages, "command": one.settings.command()}
+    return CombinationRow(**given, metrics={}, failed=reason)

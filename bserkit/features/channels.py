@@ -10,9 +10,6 @@ from bserkit.component import Component
 if TYPE_CHECKING:
     import torch
 
-#: The name of the final decision beside those of channels and transforms, so none of theirs.
-FUSION = "fusion"
-
 
 class ChannelTransform(Component):
     """Makes named channels of a stereo signal.

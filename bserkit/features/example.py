@@ -13,6 +13,7 @@ from bserkit.component import identity
 from bserkit.corpora.audio import read_stereo, unchanged
 from bserkit.features.contracts import asked, transformed
 from bserkit.identity.meaning import meaning
+from bserkit.rows import column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,20 @@ LONGEST_SECONDS = 10
 
 
 @dataclass(frozen=True)
+class Level:
+    """How loud one utterance is in one channel: log power over all bands and frames."""
+
+    utterance: str = column("By its name in the corpus.", older="item")
+    label: str = column("Its emotion.")
+    speaker: str = column("Who speaks.")
+    seconds: float = column("How much of it is shown.")
+    channel: str = column("The channel.")
+    mean: float = column("The mean.")
+    low: float = column("What 5% lie below.")
+    high: float = column("What 95% lie below.")
+
+
+@dataclass(frozen=True)
 class Example:
     """One utterance by its spectrograms.
 
@@ -35,25 +50,25 @@ class Example:
         channels: ``(mel, frame)`` by channel, as the frontend makes it before segments are cut and normalised.
     """
 
-    item: str
+    utterance: str
     label: str
     speaker: str
     seconds: float
     channels: Mapping[str, np.ndarray]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row a channel: the mean over bands and frames, and what 5% and 95% of them lie below."""
+    def levels(self) -> list[Level]:
+        """Return how loud it is in each channel."""
         return [
-            {
-                "utterance": self.item,
-                "label": self.label,
-                "speaker": self.speaker,
-                "seconds": round(self.seconds, 3),
-                "channel": channel,
-                "mean": round(float(picture.mean()), 3),
-                "low": round(float(np.quantile(picture, 0.05)), 3),
-                "high": round(float(np.quantile(picture, 0.95)), 3),
-            }
+            Level(
+                utterance=self.utterance,
+                label=self.label,
+                speaker=self.speaker,
+                seconds=round(self.seconds, 3),
+                channel=channel,
+                mean=round(float(picture.mean()), 3),
+                low=round(float(np.quantile(picture, 0.05)), 3),
+                high=round(float(np.quantile(picture, 0.95)), 3),
+            )
             for channel, picture in self.channels.items()
         ]
 
@@ -78,7 +93,7 @@ def channel_example(extraction: Extraction, checked: Checked, store: FeatureStor
         return None
     pictures = np.asarray(kept["channels"], dtype=np.float32)
     return Example(
-        item=checked.corpus.items[index],
+        utterance=checked.corpus.items[index],
         label=utterance.label,
         speaker=utterance.speaker,
         seconds=kept["seconds"],

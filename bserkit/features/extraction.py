@@ -15,10 +15,10 @@ from bserkit.component import identity
 from bserkit.devices import fastest_precision, memory_kept
 from bserkit.errors import BserkitError, UsageError
 from bserkit.features.batches import Network, batched, one_by_one
-from bserkit.features.channels import FUSION
 from bserkit.features.contracts import weights_digest
 from bserkit.features.preparing import prepared
 from bserkit.identity.meaning import meaning
+from bserkit.schema import RESERVED
 
 if TYPE_CHECKING:
     from bserkit.corpora.reading import Utterance
@@ -90,11 +90,11 @@ class Extraction:
                     f"channels {transform.name} too, so their results could not be told apart. Rename one of them."
                 )
         for name in (*found, *found.values()):
-            if name == FUSION or not _PART.fullmatch(name):
+            if name in RESERVED or not _PART.fullmatch(name):
                 raise UsageError(
                     f"Channels {found.get(name, name)}: {name!r} cannot name a channel or channels. Expected letters, "
-                    f"digits, '_', '-' and '.', beginning with a letter or digit, and not {FUSION!r}, which names the "
-                    "final decision. Rename it."
+                    f"digits, '_', '-' and '.', beginning with a letter or digit, and none of {', '.join(RESERVED)}, "
+                    "which name results. Rename it."
                 )
         return {self.only: found[self.only]} if self.only else found
 

@@ -1,7 +1,7 @@
 """Fine-tuning: each channel's network goes on learning from the training speakers of each fold (paper, section II-B).
 
 One network a channel and fold. What it learns from is gathered in a ``Training`` before anything is learned, and holds
-no item of the fold's test speakers, so that nothing of them can reach it.
+no utterance of the fold's test speakers, so that nothing of them can reach it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Sgd(Component):
     dropout: float = Field(0.5, ge=0, lt=1, description="share of the features that is hidden from the new last layer")
     freeze: Literal["none", "conv"] = Field("none", description="layers that keep their values: none, or convolutions")
     class_weight: Literal["none", "balanced"] = Field(
-        "none", description="balanced: classes with few training items weigh as much as those with many"
+        "none", description="balanced: classes with few training utterances weigh as much as those with many"
     )
     patience: int = Field(
         0,
@@ -99,13 +99,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that one network is learned from: one channel of the training items of one fold.
+    """Everything that one network is learned from: one channel of the training utterances of one fold.
 
     Attributes:
         extraction: of this channel alone, with the backbone to begin with.
         fold: the fold's name.
-        learned: the items that are learned from, in an order that depends on their content alone.
-        held_out: items of other training speakers, which tell when to stop; empty without patience.
+        learned: the utterances that are learned from, in an order that depends on their content alone.
+        held_out: utterances of other training speakers, which tell when to stop; empty without patience.
     """
 
     recipe: Sgd
@@ -121,14 +121,14 @@ class Training:
         return tuple(sorted({item.label for item in self.learned}))
 
     def class_weights(self) -> list[float]:
-        """Return the weight of each class in the loss, their mean over the learned items being 1."""
+        """Return the weight of each class in the loss, their mean over the learned utterances being 1."""
         counts = Counter(item.label for item in self.learned)
         if self.recipe.class_weight == "none":
             return [1.0] * len(counts)
         return [len(self.learned) / (len(counts) * counts[name]) for name in self.classes]
 
     def identity(self) -> dict[str, Any]:
-        """Return everything that the fine-tuned values depend on, items by content."""
+        """Return everything that the fine-tuned values depend on, utterances by content."""
         return self.extraction.recipes()[self.channel] | {
             "finetune": identity(self.recipe) | {"training": meaning("bserkit.features.training._learn", Training)},
             "fold": self.fold,
@@ -151,7 +151,7 @@ def trainings(
     """Return what each fold's networks learn from, fold by fold and channel by channel.
 
     Raises:
-        UsageError: a fold's training items are of a single class, or of too few speakers to hold some out.
+        UsageError: a fold's training utterances are of a single class, or of too few speakers to hold some out.
     """
     planned = []
     for fold in folds:
@@ -162,14 +162,15 @@ def trainings(
         learned, held_out = _hold_out(items, fold.name) if recipe.patience else (items, [])
         if len(present := {item.label for item in learned}) < 2:
             raise UsageError(
-                f"Fold {fold.name}: all {len(learned)} items to fine-tune on are labelled {next(iter(present))!r}; two "
-                "classes are needed. Take a protocol with more training speakers in each fold, or leave --finetune out."
+                f"Fold {fold.name}: all {len(learned)} utterances to fine-tune on are labelled "
+                f"{next(iter(present))!r}; two classes are needed. Take a protocol with more training speakers in each "
+                "fold, or leave --finetune out."
             )
         # The last layer says nothing about a class that it never learned.
         held_out = [item for item in held_out if item.label in present]
         if recipe.patience and not held_out:
             raise UsageError(
-                f"Fold {fold.name}: the speakers held out to tell when to stop have no item of a class that is "
+                f"Fold {fold.name}: the speakers held out to tell when to stop have no utterance of a class that is "
                 "learned. Use --finetune sgd:patience=0 with a number of epochs."
             )
         planned += [
@@ -180,7 +181,7 @@ def trainings(
 
 
 def _hold_out(items: Sequence[Item], fold: str) -> tuple[list[Item], list[Item]]:
-    """Part a fold's training items into those learned from and those of the last speaker group."""
+    """Part a fold's training utterances into those learned from and those of the last speaker group."""
     group_of = speaker_groups([item.utterance.speaker for item in items], _STOPPING_GROUPS)
     last = group_of.max()
     if not last:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bserkit.errors import BserkitError
-from bserkit.features.channels import FUSION
 from bserkit.features.contracts import class_scores_of
 from bserkit.learning.classifiers import ClassifierError
 from bserkit.learning.normalising import fit_normaliser, normalise, notes_of
+from bserkit.schema import FUSION
 
 if TYPE_CHECKING:
     from bserkit.features.learned import Learned

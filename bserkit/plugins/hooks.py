@@ -251,11 +251,11 @@ def bserkit_normalisers() -> Iterable[type[Normaliser]]:
 def bserkit_classifiers() -> Iterable[type[Classifier]]:
     """Add classifiers.
 
-    The training items' speakers reach every search inside a classifier, such as ``GridSearchCV`` in a ``Pipeline``. A
-    ``cv`` that is a whole number, or None for five, becomes as many stratified folds of speakers; ``GroupKFold`` and
-    its like get the speakers as groups; a splitter that takes no groups, such as ``KFold``, is refused. Where speakers
-    are not known a whole number splits single items, and the run notes it. What a search chose (``best_params_``, or
-    ``chosen_`` of an estimator of your own) is logged by fold.
+    The training utterances' speakers reach every search inside a classifier, such as ``GridSearchCV`` in a
+    ``Pipeline``. A ``cv`` that is a whole number, or None for five, becomes as many stratified folds of speakers;
+    ``GroupKFold`` and its like get the speakers as groups; a splitter that takes no groups, such as ``KFold``, is
+    refused. Where speakers are not known a whole number splits single utterances, and the run notes it. What a search
+    chose (``best_params_``, or ``chosen_`` of an estimator of your own) is logged by fold.
 
     A fitted classifier of scikit-learn's own can be saved as it is; an estimator of your own needs ``state()``, which
     returns what scoring needs as numbers, text, arrays, lists and dictionaries, and ``restore(state)``, which is called

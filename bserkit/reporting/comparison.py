@@ -9,6 +9,7 @@ import numpy as np
 from bserkit.evaluation.comparison import TESTED
 from bserkit.evaluation.statistics import nobody, over_speakers
 from bserkit.reporting.tables import TextTable
+from bserkit.schema import MEASURES
 from bserkit.text import counted
 
 if TYPE_CHECKING:
@@ -23,35 +24,34 @@ def permutation_text(pair: Pair, measure: str) -> str:
 
 def tables(comparison: Comparison) -> list[TextTable]:
     """Write a comparison as tables: the runs, their differences, their UAR by speaker."""
-    measures = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1"}
     runs = TextTable(
-        f"{comparison.part} of {comparison.items} utterances of "
+        f"{comparison.part} of {comparison.utterances} utterances of "
         f"{'unknown' if nobody(comparison.speakers) else len(comparison.speakers)} speakers"
         f"{over_speakers(comparison.speakers)}",
-        ["", "run", "id", "what differs", *measures.values()],
+        ["", "run", "id", "what differs", *MEASURES.values()],
         [
             [
                 str(index + 1),
                 run.name,
                 run.run_id[:8],
                 " ".join(f"{name}={value}" for name, value in comparison.differing[index].items()) or "nothing",
-                *(str(comparison.intervals[index][measure]) for measure in measures),
+                *(str(comparison.intervals[index][measure]) for measure in MEASURES),
             ]
             for index, run in enumerate(comparison.runs)
         ],
         names=4,
     )
     pairs = TextTable(
-        "Differences; b: items that only the run named first got right, c: only the other; p (p after Holm for "
+        "Differences; b: utterances that only the run named first got right, c: only the other; p (p after Holm for "
         f"{counted(len(comparison.pairs), 'comparison')})",
         ["", "accuracy", "UAR", "b", "c", "McNemar p", "permutation p, accuracy", "permutation p, UAR"],
         [
             [
                 f"{pair.run + 1} - {pair.other + 1}",
                 *(format(pair.difference[measure], "+.3f") for measure in TESTED),
-                str(pair.items.b),
-                str(pair.items.c),
-                f"{pair.items.p:.2g} ({pair.mcnemar_holm:.2g})",
+                str(pair.utterances.b),
+                str(pair.utterances.c),
+                f"{pair.utterances.p:.2g} ({pair.mcnemar_holm:.2g})",
                 *(permutation_text(pair, measure) for measure in TESTED),
             ]
             for pair in comparison.pairs
@@ -80,7 +80,7 @@ def remarks(comparison: Comparison) -> list[str]:
             if nobody(comparison.speakers)
             else "Intervals draw speakers and permutation tests swap speakers whole, so both are about new speakers. "
         )
-        + "McNemar's test takes the items of a speaker for independent, so its p is usually too small.",
+        + "McNemar's test takes the utterances of a speaker for independent, so its p is usually too small.",
         *comparison.notes,
     ]
 

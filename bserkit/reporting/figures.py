@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bserkit.evaluation.results import ORACLE, mean_scores
+from bserkit.evaluation.results import mean_scores
+from bserkit.schema import ORACLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def _draw_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -
     names = [_plain(name) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), names)
-    axes.set_xlabel("decided")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true")
 
 
@@ -163,7 +164,7 @@ def training_figure(networks: Sequence[Mapping[str, Sequence[tuple[int, float]]]
 
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     grid = figure.subplots(2, 1, sharex=True)
-    kinds = {"train": ("learned from", _ACCENT, "-"), "validation": ("held out", _SECOND, "--")}
+    kinds = {"train": ("training", _ACCENT, "-"), "validation": ("held out", _SECOND, "--")}
     for measure, axes in zip(("loss", "accuracy"), grid, strict=True):
         for kind, (label, color, dash) in kinds.items():
             curves = [one[f"{kind}/{measure}"] for one in networks if f"{kind}/{measure}" in one]

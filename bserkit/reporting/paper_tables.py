@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bserkit.corpora.protocols import caution_names, warnings_of
-from bserkit.evaluation.comparison import Predictions, compare, read_predictions
-from bserkit.evaluation.metrics import Measures, measure
-from bserkit.evaluation.results import ORACLE
+from bserkit.evaluation.comparison import RunPart, compare
 from bserkit.evaluation.statistics import RESAMPLES, SEED, Interval, over_speakers
-from bserkit.features.channels import FUSION
 from bserkit.reporting.comparison import permutation_text
-from bserkit.reporting.tables import TextTable
+from bserkit.reporting.tables import TextTable, confusion_table
+from bserkit.rows import column
+from bserkit.schema import FUSION, FUSION_NOTES, MEASURES, UNLABELLED, bounds_of, measure_of, oracle_weights
 from bserkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bserkit.evaluation.comparison import Comparison
+    from bserkit.evaluation.metrics import Measures
+    from bserkit.evaluation.results import Results
     from bserkit.tracking.finished import KeptRun
 
 #: The paper's table of the poolers of each channel.
@@ -29,7 +30,7 @@ _TRANSFORM_WEIGHTS, _LAST_WEIGHT = "αβ", "λ"
 _BLOCK = ("frontend", "backbone", "finetune", "normaliser", "classifier")
 #: The fusion of the paper's Table 7; all others fuse scores, as in Table 6.
 _FEATURE_LEVEL = "feature"
-_WORDS = {"accuracy": "accuracy", "uar": "UAR"}
+_WORDS = {name: MEASURES[name] for name in ("accuracy", "uar")}
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,8 @@ class Outcome:
         name: what tells it from the others.
         stages: what each stage is called.
         transforms: the transform of each channel, in the channels' order.
-        weights: the weight of each channel and transform in every fold, where they have any.
-        predictions: the text of predictions.csv.
-        folds: the text of folds_summary.csv.
+        run: with its numbers.
+        results: its tables.
         command: what does this one run.
         reference: whether it stands beside the grid, to be compared with.
     """
@@ -51,25 +51,21 @@ class Outcome:
     stages: Mapping[str, str]
     transforms: Mapping[str, str]
     run: KeptRun
-    weights: Mapping[str, Sequence[float]]
-    predictions: str
-    folds: str
+    results: Results
     command: str
     reference: bool = False
 
-    def decided(self, part: str = FUSION) -> Predictions:
-        """Return what a part decided on each item."""
-        return read_predictions(self.run, self.predictions, self.folds, part)
-
-    def measured(self, part: str = FUSION) -> Measures:
-        """Measure a part anew from what it decided."""
-        one = self.decided(part)
-        return measure(one.labels, one.decided, one.classes)
-
-    def number(self, measure_name: str, part: str = FUSION, oracle: bool = False) -> float | None:
+    def number(self, measure: str, part: str = FUSION, oracle: bool = False) -> float | None:
         """Return a measure of a part, or of the oracle's, if the run logged it."""
-        name = measure_name if part == FUSION else f"{part}/{measure_name}"
-        return self.run.metrics.get(f"{ORACLE}_{name}" if oracle else name)
+        return self.run.metrics.get(measure_of(measure, part, oracle))
+
+    def weights(self) -> dict[str, list[float]]:
+        """Return the weight of each channel and transform in every fold, where they have any."""
+        found: dict[str, list[float]] = {}
+        for of_fold in self.results.weights.values():
+            for part, weight in of_fold.items():
+                found.setdefault(part, []).append(weight)
+        return found
 
     def channels_of(self) -> dict[str, list[str]]:
         """Return the channels of each transform."""
@@ -129,8 +125,8 @@ def page(outcomes: Sequence[Outcome], chosen: Outcome | None) -> Page:
         lost = "The combination named first has no result, so nothing is held against references (Table 8)."
         return Page([*sections, every], [lost, *_remarks(grid)])
     references = [one for one in outcomes if one.reference]
-    decided = [one.decided() for one in (chosen, *references)]
-    compared = compare(decided, FUSION, RESAMPLES, SEED, against_first=True)
+    parts = [RunPart.of(one.run, one.results, FUSION) for one in (chosen, *references)]
+    compared = compare(parts, FUSION, RESAMPLES, SEED, against_first=True)
     if references:
         every[1].append(_reference_table(chosen, references, compared))
     chance = compared.chance
@@ -143,22 +139,38 @@ def page(outcomes: Sequence[Outcome], chosen: Outcome | None) -> Page:
 def confusions(chosen: Outcome) -> dict[str, Measures]:
     """Return the measures, with confusions, of each channel and of the fusion (paper, figures 4 to 6)."""
     parts = [channel for channel in chosen.transforms if chosen.number("uar", channel) is not None]
-    return {part: chosen.measured(part) for part in (*parts, FUSION)}
+    return {part: chosen.results.predictions[part].measures() for part in (*parts, FUSION)}
 
 
-def result_row(outcome: Outcome) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CombinationRow:
+    """A combination of a sweep."""
+
+    name: str = column("What tells it from the others.")
+    kind: str = column("`combination`, or `reference` where it stands beside the grid.")
+    channels: str = column("The channel transforms.")
+    frontend: str = column("The frontend.")
+    backbone: str = column("The backbone.")
+    finetune: str = column("How it was fine-tuned, if it was.")
+    pooler: str = column("The pooler.")
+    normaliser: str = column("The normaliser, if there is one.")
+    classifier: str = column("The classifier.")
+    fusion: str = column("The fusion.")
+    metrics: Mapping[str, float] = column("Each METRIC over all folds.", begin="")
+    run: str = column("The run's id; empty where it failed.", default="")
+    command: str = column("What does this one run.", default="")
+    cautions: str = column("What a reader must know, by its tags.", default="")
+    failed: str = column("Why it failed, if it did.", default="")
+
+
+def combination_row(outcome: Outcome) -> CombinationRow:
     """Return an outcome as one row: its stages, every number over all folds, its run and its command."""
-    kept = outcome.run.metrics
-    names = [name for name in kept if not name.startswith(("fold/", "class/", "mean_fold_"))]
-    return {
-        "name": outcome.name,
-        "kind": "reference" if outcome.reference else "combination",
-        "cautions": " ".join(caution_names(outcome.run.tags)),
-        **outcome.stages,
-        **{name: kept[name] for name in names},
-        "run": outcome.run.run_id,
-        "command": outcome.command,
-    }
+    left_out = ("fold/", "class/", "mean_fold_")
+    metrics = {name: value for name, value in sorted(outcome.run.metrics.items()) if not name.startswith(left_out)}
+    kind = "reference" if outcome.reference else "combination"
+    given: dict[str, str] = {"name": outcome.name, "kind": kind, **outcome.stages, "command": outcome.command}
+    given["cautions"] = " ".join(caution_names(outcome.run.tags))
+    return CombinationRow(**given, run=outcome.run.run_id, metrics=metrics)
 
 
 def _block(outcomes: Sequence[Outcome]) -> list[TextTable]:
@@ -215,15 +227,15 @@ def _score_level_table(outcomes: Sequence[Outcome]) -> TextTable:
     header += [f"oracle {word}" for word in ("weight", *_WORDS.values())] * oracle
     rows = []
     for one in outcomes:
-        searched = {name: [one.run.metrics[key]] for name, key in _oracle_weights(one).items()}
+        searched = {name: [weight] for name, weight in oracle_weights(one.run.metrics).items()}
         for stage in _stages(one):
-            row = [*naming(one), ", ".join(stage.channels), _weight(stage, one.weights), *_numbers(one, stage.part)]
+            row = [*naming(one), ", ".join(stage.channels), _weight(stage, one.weights()), *_numbers(one, stage.part)]
             if oracle:
                 row += [_weight(stage, searched), *(_oracle(one, stage.part, name) for name in _WORDS)]
             rows.append(row)
     title = "Table 6. Score-level fusion (%)"
     if oracle:
-        title += ". The oracle's weights are searched on the evaluated items, as in the paper: no result (optimism)"
+        title += ". The oracle's weights are searched on the test utterances, as in the paper: no result (optimism)"
     return TextTable(title, header, rows, names=len(names) + 1)
 
 
@@ -242,25 +254,20 @@ def _feature_level_table(outcomes: Sequence[Outcome]) -> TextTable:
 
 
 def _confusion_tables(outcome: Outcome) -> list[TextTable]:
-    """Write figures 4 to 6 as tables: of every true class, how much was decided to be which."""
+    """Write figures 4 to 6 as tables: of every true class, the share of each prediction."""
     made = []
     for part, one in confusions(outcome).items():
         figure = "Figures 5 and 6" if part == FUSION else "Figure 4"
         how = outcome.stages["fusion"] if part == FUSION else part
-        totals = one.confusion.sum(axis=1)
-        rows = [
-            [label, *("" if not total else f"{100 * count / total:.1f}" for count in counts)]
-            for label, counts, total in zip(one.recall, one.confusion.tolist(), totals.tolist(), strict=True)
-        ]
-        title = f"{figure}. Confusion of {how}, {outcome.stages['pooler']}: decided (%)"
-        made.append(TextTable(title, ["true", *one.recall], rows, names=1))
+        title = f"{figure}. Confusion of {how}, {outcome.stages['pooler']}: predicted (%)"
+        made.append(confusion_table(title, one, shares=True))
     return made
 
 
 def _overview(outcomes: Sequence[Outcome]) -> TextTable:
     """Write every combination beside its oracle."""
     return TextTable(
-        f"Every combination{over_speakers(sorted(set(outcomes[0].decided().speakers.tolist())))} (%)",
+        f"Every combination{over_speakers(sorted(set(outcomes[0].results.fusion.speakers.tolist())))} (%)",
         ["", "run", *_WORDS.values(), "oracle UAR", "optimism, UAR"],
         [
             [
@@ -285,7 +292,7 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
         row += [_interval(compared.intervals[index][name]) for name in _WORDS]
         if pair := pairs.get(index):
             row.append(_interval(pair.difference["uar"], "+.2f"))
-            row.append(f"{pair.items.p:.2g} ({pair.mcnemar_holm:.2g})")
+            row.append(f"{pair.utterances.p:.2g} ({pair.mcnemar_holm:.2g})")
             row += [permutation_text(pair, name) for name in _WORDS]
         rows.append([*row, *[""] * (7 - len(row))])
     return TextTable(
@@ -305,26 +312,26 @@ def _reference_table(chosen: Outcome, references: Sequence[Outcome], compared: C
 
 def _marked(one: Outcome) -> str:
     """Return the name of an outcome, with what sets its numbers apart from those beside it."""
-    return f"{one.name} (uses unlabelled test recordings)" if "unlabelled_test" in one.run.tags else one.name
+    return f"{one.name} (uses unlabelled test recordings)" if UNLABELLED in one.run.tags else one.name
 
 
 def _remarks(grid: Sequence[Outcome]) -> list[str]:
     said = [*dict.fromkeys(warning for one in grid for warning in warnings_of(one.run.tags))]
-    said += [f"Note: {note}." for note in dict.fromkeys(one.run.tags.get("fusion.notes") for one in grid) if note]
-    if any(one.weights for one in grid):
+    said += [f"Note: {note}." for note in dict.fromkeys(one.run.tags.get(FUSION_NOTES) for one in grid) if note]
+    if any(one.weights() for one in grid):
         said.append(
             "α, β and λ weigh the first channel of the first pair, that of the second, and the first pair (eqs. 8-10). "
             "They are searched on the training side of each fold: the mean over folds, the lowest and the highest."
         )
     if any(one.number("uar", oracle=True) is not None for one in grid):
         said.append(
-            "Optimism is what the oracle has above the result, because its weights were searched on the evaluated "
-            "items."
+            "Optimism is what the oracle has above the result, because its weights were searched on the test "
+            "utterances."
         )
     if len(grid) > 1:
         said.append(
-            f"All numbers are of the same items. Whoever picks the best of these {len(grid)} combinations picks on the "
-            "evaluated data: the best owes some of its lead to luck, and its number is too good. Only that of a "
+            f"All numbers are of the same utterances. Whoever picks the best of these {len(grid)} combinations picks "
+            "on the test data: the best owes some of its lead to luck, and its number is too good. Only that of a "
             f"combination chosen before looking, such as the one named first ({grid[0].name}), can be taken as it is."
         )
     return said
@@ -347,12 +354,6 @@ def _weight(stage: _Stage, weights: Mapping[str, Sequence[float]]) -> str:
     if len(stage.inputs) == 2 and stage.symbol:
         return f"{stage.symbol} = {_spread(weights[stage.inputs[0]])}"
     return ", ".join(f"{name} {_spread(weights[name])}" for name in stage.inputs)
-
-
-def _oracle_weights(outcome: Outcome) -> dict[str, str]:
-    """Return, by channel and transform, the metric that is its weight in the oracle."""
-    prefix = f"{ORACLE}_weight/"
-    return {name.removeprefix(prefix): name for name in outcome.run.metrics if name.startswith(prefix)}
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -407,5 +408,5 @@ def _interval(share: Interval, form: str = ".2f") -> str:
 
 def _logged_interval(outcome: Outcome, name: str) -> Interval:
     missing = float("nan")
-    low, high = (outcome.run.metrics.get(f"{name}_{end}", missing) for end in ("low", "high"))
+    low, high = (outcome.run.metrics.get(bound, missing) for bound in bounds_of(name))
     return Interval(outcome.run.metrics[name], low, high)

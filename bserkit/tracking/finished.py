@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.errors import UsageError, nearest
+from bserkit.schema import ENDED, KIND
 from bserkit.tracking.place import existing_store, tracking_uri
-from bserkit.tracking.tags import ENDED_TAG, KIND_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,8 +87,8 @@ def best_runs(experiment: str, count: int, metric: str = "uar") -> list[KeptRun]
     return best
 
 
-def read_artifact_text(run: KeptRun, name: str | tuple[str, ...]) -> str:
-    """Read a text file that a run logged; of several names the first that it has.
+def read_artifact_text(run: KeptRun, name: str) -> str:
+    """Read a text file that a run logged.
 
     Raises:
         UsageError: the run has no such file.
@@ -138,7 +138,7 @@ def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
             f"There is no experiment {experiment!r} at {tracking_uri()}{nearest(experiment, known)}. "
             f"Known: {', '.join(known)}. Choose with --experiment NAME."
         )
-    yield from (run for run in search(client, [found.experiment_id], "", order) if KIND_TAG not in run.data.tags)
+    yield from (run for run in search(client, [found.experiment_id], "", order) if KIND not in run.data.tags)
 
 
 def search(
@@ -158,13 +158,13 @@ def _finished(client: MlflowClient, run: Run) -> KeptRun:
     shown = f"Run {run.info.run_id} ({run.info.run_name})"
     if run.info.lifecycle_stage == "deleted":
         raise UsageError(f"{shown} was deleted in MLflow.")
-    if kind := run.data.tags.get(KIND_TAG):
+    if kind := run.data.tags.get(KIND):
         raise UsageError(f"{shown} is a {kind}: it has no predictions of its own.")
     if run.info.status != "FINISHED":
-        reason = run.data.tags.get(ENDED_TAG)
+        reason = run.data.tags.get(ENDED)
         raise UsageError(
             f"{shown} is not finished but {run.info.status.lower()}{f': {reason}' if reason else ''}. "
-            "Its numbers would be of a part of the items, if any."
+            "Its numbers would be of a part of the utterances, if any."
         )
     experiment = client.get_experiment(run.info.experiment_id).name
     return kept(run, experiment)

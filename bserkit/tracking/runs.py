@@ -8,27 +8,28 @@ import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.errors import BserkitError, is_interrupt
-from bserkit.tracking.finished import search
-from bserkit.tracking.networks import holder_of
-from bserkit.tracking.place import artifact_root, open_store
-from bserkit.tracking.tags import (
+from bserkit.schema import (
     COMPARISON,
-    DIGEST_TAG,
-    ENDED_TAG,
-    HOLDER_TAG,
-    HOST_TAG,
-    IDENTITY_TAG,
-    KIND_TAG,
-    MADE_IN_TAG,
+    DIGEST,
+    ENDED,
+    HOLDER,
+    HOST,
+    IDENTITY,
+    KIND,
+    MADE_IN,
     NETWORK,
-    PARENT_TAG,
-    PROCESS_TAG,
+    PARENT,
+    PROCESS,
     SWEEP,
 )
+from bserkit.tracking.finished import KeptRun, search
+from bserkit.tracking.networks import holder_of
+from bserkit.tracking.place import artifact_root, open_store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,22 +37,35 @@ if TYPE_CHECKING:
 
 
 class TrackedRun:
-    """One run in MLflow, while it goes on."""
+    """One run in MLflow, while it goes on.
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
+    Attributes:
+        kept: what was logged so far, as it will be found when the run is finished.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str, kept: KeptRun) -> None:
         self.client = client
-        self.run_id = run_id
         self.experiment_id = experiment_id
         self.outcome = ("FINISHED", "done")
+        self._metrics: dict[str, float] = {}
+        self._tags = dict(kept.tags)
+        self.kept = replace(kept, metrics=self._metrics, tags=self._tags)
+
+    @property
+    def run_id(self) -> str:
+        """Its id in MLflow."""
+        return self.kept.run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers; those that are not numbers are left out."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        known = [Metric(name, float(value), now, step) for name, value in metrics.items() if value == value]
-        for start in range(0, len(known), 1000):
-            self.client.log_batch(self.run_id, metrics=known[start : start + 1000])
+        known = {name: float(value) for name, value in metrics.items() if value == value}
+        logged = [Metric(name, value, now, step) for name, value in known.items()]
+        for start in range(0, len(logged), 1000):
+            self.client.log_batch(self.run_id, metrics=logged[start : start + 1000])
+        self._metrics |= known
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Log the corpus that was used, by its content."""
@@ -80,16 +94,17 @@ class TrackedRun:
 
     def log_network(self, weights: Path, digest: str) -> None:
         """Log a fine-tuned network's file, unless a run has it already, and name the run that has it."""
-        self.tag(DIGEST_TAG, digest)
+        self.tag(DIGEST, digest)
         holder = holder_of(self.client, digest)
         if holder is None:
             self.log_file(weights)
         # Named only now, so that a run that was killed half-way through is never taken for one that has the file.
-        self.tag(HOLDER_TAG, holder or self.run_id)
+        self.tag(HOLDER, holder or self.run_id)
 
     def tag(self, name: str, value: str) -> None:
         """Set a tag."""
         self.client.set_tag(self.run_id, name, value)
+        self._tags[name] = value
 
     def fail(self, reason: str) -> None:
         """Have the run marked failed at its end, although it goes on to it."""
@@ -98,13 +113,14 @@ class TrackedRun:
     @contextmanager
     def nested(self, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> Iterator[TrackedRun]:
         """Open an ordinary run below this one; it ends as this one would."""
-        parent = {PARENT_TAG: self.run_id}
-        with _ending(_create(self.client, self.experiment_id, run_name, parameters, parent | dict(tags))) as run:
+        tags = {PARENT: self.run_id, **tags}
+        made = _create(self.client, self.experiment_id, self.kept.experiment, run_name, parameters, tags)
+        with _ending(made) as run:
             yield run
 
     def child(self, run_name: str, parameters: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
         """Open the run of a network below this one; looking for runs passes it by."""
-        return self.nested(run_name, parameters, {KIND_TAG: NETWORK})
+        return self.nested(run_name, parameters, {KIND: NETWORK})
 
     def take_over(self, identities: Collection[str]) -> dict[str, str]:
         """Move below this sweep the finished runs of broken-off sweeps that are of the given identities.
@@ -113,16 +129,16 @@ class TrackedRun:
         """
         broken = {
             run.info.run_id
-            for run in search(self.client, [self.experiment_id], f"tags.`{KIND_TAG}` = '{SWEEP}'")
+            for run in search(self.client, [self.experiment_id], f"tags.`{KIND}` = '{SWEEP}'")
             if run.info.status in {"KILLED", "FAILED"}
         }
-        made = f"attributes.status = 'FINISHED' and tags.`{IDENTITY_TAG}` != ''"
+        made = f"attributes.status = 'FINISHED' and tags.`{IDENTITY}` != ''"
         taken: dict[str, str] = {}
         for run in list(search(self.client, [self.experiment_id], made)):
-            identity, parent = run.data.tags[IDENTITY_TAG], run.data.tags.get(PARENT_TAG)
+            identity, parent = run.data.tags[IDENTITY], run.data.tags.get(PARENT)
             if parent in broken and identity in identities and identity not in taken:
-                self.client.set_tag(run.info.run_id, MADE_IN_TAG, parent)
-                self.client.set_tag(run.info.run_id, PARENT_TAG, self.run_id)
+                self.client.set_tag(run.info.run_id, MADE_IN, parent)
+                self.client.set_tag(run.info.run_id, PARENT, self.run_id)
                 taken[identity] = run.info.run_id
         return taken
 
@@ -148,7 +164,7 @@ def tracked_sweep(
     Raises:
         BserkitError: the tracking store cannot be used.
     """
-    return tracked_run(experiment, run_name, parameters, {KIND_TAG: SWEEP, **tags})
+    return tracked_run(experiment, run_name, parameters, {KIND: SWEEP, **tags})
 
 
 @contextmanager
@@ -169,7 +185,7 @@ def _start(experiment: str, run_name: str, parameters: Mapping[str, str], tags: 
     with open_store() as client:
         identity = _open_experiment(client, experiment)
         _mark_vanished(client, identity)
-        return _create(client, identity, run_name, parameters, tags)
+        return _create(client, identity, experiment, run_name, parameters, tags)
 
 
 def _open_experiment(client: MlflowClient, name: str) -> str:
@@ -193,28 +209,33 @@ def _open_experiment(client: MlflowClient, name: str) -> str:
 
 
 def _create(
-    client: MlflowClient, experiment_id: str, run_name: str, parameters: Mapping[str, str], tags: Mapping[str, str]
+    client: MlflowClient,
+    experiment_id: str,
+    experiment: str,
+    run_name: str,
+    parameters: Mapping[str, str],
+    tags: Mapping[str, str],
 ) -> TrackedRun:
     """Create a run that names its process from the beginning, so that its vanishing is noticed."""
     from mlflow.entities import Param
 
-    own = {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
-    info = client.create_run(experiment_id, tags=own | dict(tags), run_name=run_name).info
+    tags = {HOST: socket.gethostname(), PROCESS: str(os.getpid()), **tags}
+    info = client.create_run(experiment_id, tags=tags, run_name=run_name).info
     client.log_batch(info.run_id, params=[Param(name, value) for name, value in parameters.items()])
-    return TrackedRun(client, info.run_id, experiment_id)
+    return TrackedRun(client, experiment_id, KeptRun(info.run_id, run_name, experiment, dict(parameters), tags))
 
 
 def _end(run: TrackedRun, status: str, reason: str) -> None:
-    run.tag(ENDED_TAG, reason[:5000])
+    run.tag(ENDED, reason[:5000])
     run.client.set_terminated(run.run_id, status)
 
 
 def _mark_vanished(client: MlflowClient, experiment_id: str) -> None:
     """Mark runs of this machine that are still called running although their process is gone (kill -9, power)."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=100):
-        process = run.data.tags.get(PROCESS_TAG, "")
-        if run.data.tags.get(HOST_TAG) == socket.gethostname() and process.isdigit() and not _alive(int(process)):
-            client.set_tag(run.info.run_id, ENDED_TAG, "its process vanished before it was done")
+        process = run.data.tags.get(PROCESS, "")
+        if run.data.tags.get(HOST) == socket.gethostname() and process.isdigit() and not _alive(int(process)):
+            client.set_tag(run.info.run_id, ENDED, "its process vanished before it was done")
             client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -235,7 +256,7 @@ def log_comparison(
 
     It is tagged as a comparison, so that looking for runs passes it by.
     """
-    with tracked_run(experiment, run_name, parameters, {KIND_TAG: COMPARISON}) as tracked:
+    with tracked_run(experiment, run_name, parameters, {KIND: COMPARISON}) as tracked:
         for name, text in files.items():
             tracked.log_text(name, text)
         return tracked.run_id, tracked.client.get_run(tracked.run_id).info.artifact_uri

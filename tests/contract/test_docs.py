@@ -21,7 +21,7 @@ from bserkit.plugins.registry import KINDS, load_plugins
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["plugins.md", "architecture.md"])
+@pytest.mark.parametrize("name", ["plugins.md", "architecture.md", "results-schema.md"])
 def test_a_page_that_follows_from_the_code_does(name):
     made = runpy.run_path(str(ROOT / "docs" / "make.py"))["PAGES"][name]()
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == made, "run: python docs/make.py"

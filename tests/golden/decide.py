@@ -1,17 +1,17 @@
-"""Evaluate a run in this process and print every decision and score: ``decide.py CACHE SETTINGS``, SETTINGS in JSON."""
+"""Evaluate a run in this process and print its predictions: ``decide.py CACHE SETTINGS``, SETTINGS in JSON."""
 
 import json
 import sys
 from pathlib import Path
 
 from bserkit.evaluation.cross_validation import evaluate
-from bserkit.evaluation.results import prediction_rows
+from bserkit.evaluation.results import results_of
 from bserkit.experiments.features import planned_features
 from bserkit.experiments.run import prepare
 from bserkit.experiments.settings import resolve
 from bserkit.plugins.registry import load_plugins
+from bserkit.schema import PREDICTIONS
 from bserkit.store import FeatureStore
-from bserkit.text import csv_text
 from bserkit.workspace import Workspace
 
 if __name__ == "__main__":
@@ -20,4 +20,4 @@ if __name__ == "__main__":
     prepared = prepare(settings, workspace)
     source = planned_features(settings, prepared.checked, prepared.folds, workspace)(None)
     evaluation = evaluate(source, prepared.folds, settings.fusion, settings.classifier, workspace.reporter)
-    print(csv_text(prediction_rows(evaluation, prepared.corpus)))
+    print(results_of(evaluation, prepared.corpus, []).files()[PREDICTIONS], end="")

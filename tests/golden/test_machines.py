@@ -3,6 +3,8 @@
 ``BSERKIT_GOLDEN=write pytest tests/golden`` writes the files anew, as the first environment decides.
 """
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bserkit.corpora.demo import demo_corpus
-from bserkit.text import csv_rows, csv_text
+from bserkit.text import csv_text
 
 GOLDEN = Path(__file__).parent
 #: How far a score, of the order of 1, may lie from that of another machine.
@@ -53,14 +55,14 @@ def agree(name, given, environment, cache):
     )
     assert ended.returncode == 0, ended.stderr
     items, scores = {}, {}
-    for row in csv_rows(ended.stdout):
-        items.setdefault(row["utterance"], {"utterance": row["utterance"]})[row["part"]] = row["decided"]
+    for row in csv.DictReader(io.StringIO(ended.stdout)):
+        items.setdefault(row["utterance"], {"utterance": row["utterance"]})[row["part"]] = row["predicted"]
         if row["part"] == "fusion":
             scores[row["utterance"]] = {key: row[key] for key in row if key.startswith("score_")}
     path = GOLDEN / f"decisions-{name}.csv"
     if os.environ.get("BSERKIT_GOLDEN") == "write" and environment == next(iter(ENVIRONMENTS)):
         path.write_text(csv_text([items[item] | scores[item] for item in items]), encoding="utf-8")
-    expected = {row["utterance"]: row for row in csv_rows(path.read_text(encoding="utf-8"))}
+    expected = {row["utterance"]: row for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))}
     assert items == {item: {key: row[key] for key in items[item]} for item, row in expected.items()}
     for item, found in scores.items():
         assert {key: float(score) for key, score in found.items()} == pytest.approx(

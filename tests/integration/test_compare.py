@@ -60,9 +60,9 @@ def fusion(run):
 
 def measures(table):
     return {
-        "accuracy": accuracy_score(table["label"], table["decided"]),
-        "uar": recall_score(table["label"], table["decided"], average="macro"),
-        "macro_f1": f1_score(table["label"], table["decided"], average="macro"),
+        "accuracy": accuracy_score(table["label"], table["predicted"]),
+        "uar": recall_score(table["label"], table["predicted"], average="macro"),
+        "macro_f1": f1_score(table["label"], table["predicted"], average="macro"),
     }
 
 
@@ -75,7 +75,7 @@ def refused(ended):
 
 def test_runs_log_intervals_over_speakers(first_run):
     table = fusion(first_run)
-    counts = [confuse(own["label"], own["decided"], ["calm", "glad", "mad"]) for _, own in table.groupby("speaker")]
+    counts = [confuse(own["label"], own["predicted"], ["calm", "glad", "mad"]) for _, own in table.groupby("speaker")]
     expected = speaker_intervals(np.stack(counts))
     for name in ("accuracy", "uar"):
         assert first_run.metrics[name] == pytest.approx(expected[name].value)
@@ -127,7 +127,7 @@ def test_the_comparison_table_agrees_with_predictions(compared, runs):
     joined, plain = tables[runs["joined"].id], tables[runs["plain"].id]
     for measure in ("accuracy", "uar"):
         assert pairs.loc[measure, "value"] == pytest.approx(measures(joined)[measure] - measures(plain)[measure])
-    right = [one["decided"] == one["label"] for one in (joined, plain)]
+    right = [one["predicted"] == one["label"] for one in (joined, plain)]
     b, c = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
     assert (pairs["b"] == b).all()
     assert (pairs["c"] == c).all()
@@ -165,7 +165,7 @@ def test_best_runs_are_compared_in_order_of_uar(run_cli, lab, compared, runs):
 def test_runs_in_other_folds_are_refused_by_utterance(refusals, runs):
     both = f"Runs {runs['plain'].id[:8]} (plain) and {runs['grouped'].id[:8]} (grouped) cannot be compared"
     assert both in refusals["grouped"]
-    assert "the folds of 36 of 36 items differ (wav/ann-calm-0.wav: ann, group" in refusals["grouped"]
+    assert "the folds of 36 of 36 utterances differ (wav/ann-calm-0.wav: ann, group" in refusals["grouped"]
 
 
 def test_a_run_that_failed_is_refused_with_its_reason(refusals, runs):

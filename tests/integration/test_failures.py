@@ -194,7 +194,7 @@ def test_bad_recordings_are_left_out_and_listed(cli, read_run, lab, corpus, rows
         assert listed[name].startswith(reason), name
         assert f"{name}: {listed[name]}" in ended.stderr
     assert "6 left out" in ended.stderr
-    assert (run.metrics["items"], run.metrics["skipped"]) == (36, 6)
+    assert (run.metrics["utterances"], run.metrics["skipped"]) == (36, 6)
     assert (run.artifacts / "predictions.csv").read_bytes() == (first_run.artifacts / "predictions.csv").read_bytes()
 
 

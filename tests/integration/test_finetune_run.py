@@ -240,7 +240,7 @@ def test_networks_trained_on_test_speakers_are_refused(tuned, run_cli, command, 
     ended = run_cli("run", regrouped, *reusing(command, parent.id)[2:], cwd=folder, cache=folder / "cache")
     assert ended.returncode == 2
     said = " ".join(ended.stderr.split())
-    assert "learned from 9 of the items that this fold tests, of speaker" in said
+    assert "learned from 9 of the utterances that this fold tests, of speaker" in said
     assert "wav/" in said
     assert "Its results would be of speech that it knows" in said
 

@@ -76,12 +76,12 @@ def test_stereo_speech_runs_with_a_pretrained_network(cli, shared, emovo_subset,
     assert params["backbone.weights_digest"] == "ce39b5347dc5af50a85c2fb06cf9ecbd62a21c74058c2ca6fcee82974b9db35c"
     table = pd.read_csv(run.artifacts / "predictions.csv")
     fused = table[table["part"] == "fusion"]
-    assert fused["utterance"].nunique() == len(fused) == run.metrics["items"] == 42
+    assert fused["utterance"].nunique() == len(fused) == run.metrics["utterances"] == 42
     assert fused["label"].value_counts().to_dict() == dict.fromkeys(
         ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"), 3 * TAKES
     )
     assert set(fused["fold"]) == {"f2", "m1", "m3"}
-    assert run.metrics["accuracy"] == pytest.approx((fused["label"] == fused["decided"]).mean())
+    assert run.metrics["accuracy"] == pytest.approx((fused["label"] == fused["predicted"]).mean())
     scores = [table.loc[table["part"] == part, "score_anger"].to_numpy() for part in ("left", "right", "mid", "side")]
     assert len({one.tobytes() for one in scores}) == 4
     assert (run.metrics["skipped"], run.status) == (0, "FINISHED")

@@ -146,8 +146,8 @@ def test_a_page_has_the_protocol_and_configuration(written, first_run):
     page = written.read_text()
     card = {row[0]: row[1] for row in rows_of(page, "Protocol card")[1:]}
     assert card["content of the corpus"] == first_run.tags["corpus.fingerprint"]
-    assert card["utterances"] == "36 usable, 36 evaluated, 0 left out"
-    assert ["ann", "bob cat dan", "ann", "27", "9"] in rows_of(page, "Who was learned from")
+    assert card["utterances"] == "36 usable, 36 tested, 0 left out"
+    assert ["ann", "bob, cat, dan", "ann", "27", "9"] in rows_of(page, "Who was in training")
     assert "bserkit run --config config.toml" in page
     assert html.escape((first_run.artifacts / "config.toml").read_text().strip()).replace("&quot;", "&#34;") in page
     assert dict(rows_of(page, "Parameters")[1:]) == dict(first_run.params)

@@ -80,9 +80,9 @@ def predictions(run, part=None):
 
 def measures(table):
     return {
-        "accuracy": accuracy_score(table["label"], table["decided"]),
-        "uar": recall_score(table["label"], table["decided"], labels=sorted(set(table["label"])), average="macro"),
-        "macro_f1": f1_score(table["label"], table["decided"], average="macro"),
+        "accuracy": accuracy_score(table["label"], table["predicted"]),
+        "uar": recall_score(table["label"], table["predicted"], labels=sorted(set(table["label"])), average="macro"),
+        "macro_f1": f1_score(table["label"], table["predicted"], average="macro"),
     }
 
 
@@ -120,13 +120,13 @@ def test_demo_run_is_kept_in_the_local_database(demo, read_run):
     assert dict(run.params)["corpus"] == dict(run.params)["data"] == run.datasets[0][0] == "demo"
     assert "data" not in tomllib.loads((run.artifacts / "config.toml").read_text())
     assert f"{EXTRACTING}: 96 utterances" in ended.stderr
-    assert len(predictions(run, "fusion")) == run.metrics["items"] == 96
+    assert len(predictions(run, "fusion")) == run.metrics["utterances"] == 96
 
 
 def test_demo_predictions_agree_with_other_machines(demo, read_run):
     golden = pd.read_csv(ROOT / "tests" / "golden" / "decisions-demonstration.csv", index_col="utterance")
-    decided = predictions(read_run(*demo)).pivot(index="utterance", columns="part", values="decided")
-    pd.testing.assert_frame_equal(decided[PARTS], golden[PARTS].sort_index(), check_names=False)
+    predicted = predictions(read_run(*demo)).pivot(index="utterance", columns="part", values="predicted")
+    pd.testing.assert_frame_equal(predicted[PARTS], golden[PARTS].sort_index(), check_names=False)
     fusion = predictions(read_run(*demo), "fusion").set_index("utterance")
     scores = [name for name in golden if name.startswith("score_")]
     np.testing.assert_allclose(fusion[scores], golden.loc[fusion.index, scores], atol=1e-4)
@@ -157,7 +157,7 @@ def test_a_run_prints_every_fold_and_the_confusion(first, first_run):
         assert cells[8] == f"{accuracy:.3f}", name
     confusion = printed_table(first.stdout, "Confusion of the fusion")
     table = predictions(first_run, "fusion")
-    expected = confusion_matrix(table["label"], table["decided"]).tolist()
+    expected = confusion_matrix(table["label"], table["predicted"]).tolist()
     assert [[int(count) for count in cells[:3]] for cells in confusion.values()] == expected
 
 
@@ -286,7 +286,7 @@ def test_the_run_input_is_the_content_of_the_corpus(first_run, corpus, rows):
 def test_predictions_give_the_metrics_of_every_part(first_run):
     for part in PARTS:
         table = predictions(first_run, part)
-        assert len(table) == table["utterance"].nunique() == first_run.metrics["items"] == 36
+        assert len(table) == table["utterance"].nunique() == first_run.metrics["utterances"] == 36
         prefix = "" if part == "fusion" else f"{part}/"
         logged = {name: first_run.metrics[prefix + name] for name in ("accuracy", "uar", "macro_f1")}
         assert logged == pytest.approx(measures(table)), part
@@ -295,7 +295,7 @@ def test_predictions_give_the_metrics_of_every_part(first_run):
 
 def test_predictions_give_metrics_by_class_and_fold(first_run):
     table = predictions(first_run, "fusion")
-    recall = recall_score(table["label"], table["decided"], labels=["calm", "glad", "mad"], average=None)
+    recall = recall_score(table["label"], table["predicted"], labels=["calm", "glad", "mad"], average=None)
     assert [first_run.metrics[f"class/{name}/recall"] for name in ("calm", "glad", "mad")] == pytest.approx(recall)
     folds = [measures(table[table["fold"] == name]) for name in ("ann", "bob", "cat", "dan")]
     for name in ("accuracy", "uar", "macro_f1"):
@@ -309,7 +309,7 @@ def test_predictions_give_metrics_by_class_and_fold(first_run):
 def test_a_prediction_is_the_class_with_the_top_score(first_run):
     table = predictions(first_run)
     scores = table[["score_calm", "score_glad", "score_mad"]].to_numpy()
-    assert np.array_equal(np.array(["calm", "glad", "mad"])[scores.argmax(axis=1)], table["decided"])
+    assert np.array_equal(np.array(["calm", "glad", "mad"])[scores.argmax(axis=1)], table["predicted"])
 
 
 def test_every_utterance_is_tested_with_unseen_speaker(first_run):
@@ -318,9 +318,9 @@ def test_every_utterance_is_tested_with_unseen_speaker(first_run):
     assert sorted(set(table["fold"])) == sorted(folds.index) == ["ann", "bob", "cat", "dan"]
     assert (table["fold"] == table["speaker"]).all()
     for name, row in folds.iterrows():
-        assert row["test_speakers"] == name
-        assert set(row["train_speakers"].split()) == {"ann", "bob", "cat", "dan"} - {name}
-        assert (row["train_items"], row["test_items"]) == (27, 9)
+        assert row["speakers_in_test"] == name
+        assert set(row["speakers_in_training"].split(";")) == {"ann", "bob", "cat", "dan"} - {name}
+        assert (row["train_utterances"], row["test_utterances"]) == (27, 9)
 
 
 def test_all_artifacts_exist_and_pictures_are_png(first_run):
@@ -337,8 +337,10 @@ def test_the_logged_tables_agree_with_the_predictions(first_run):
     results = pd.read_csv(first_run.artifacts / "results.csv")
     for part in PARTS:
         table = predictions(first_run, part)
-        expected = confusion_matrix(table["label"], table["decided"], labels=["calm", "glad", "mad"])
-        assert np.array_equal(confusion.loc[part, ["calm", "glad", "mad"]], expected), part
+        expected = confusion_matrix(table["label"], table["predicted"], labels=["calm", "glad", "mad"])
+        assert np.array_equal(confusion.loc[part, ["predicted_calm", "predicted_glad", "predicted_mad"]], expected), (
+            part
+        )
         overall = results[(results["part"] == part) & (results["fold"] == "all")].iloc[0]
         assert dict(overall[["accuracy", "uar", "macro_f1"]]) == pytest.approx(measures(table)), part
     assert len(results) == len(PARTS) * 5
@@ -424,7 +426,7 @@ def test_mono_skip_leaves_them_out_and_says_so(flat_run, first_run):
     ended, run = flat_run("--mono", "skip")
     assert (run.artifacts / "predictions.csv").read_bytes() == (first_run.artifacts / "predictions.csv").read_bytes()
     assert pd.read_csv(run.artifacts / "skipped.csv")["utterance"].tolist() == FLAT
-    assert (run.metrics["items"], run.metrics["skipped"]) == (36, 2)
+    assert (run.metrics["utterances"], run.metrics["skipped"]) == (36, 2)
     assert "2 left out" in ended.stderr
     assert all(name in ended.stderr for name in FLAT)
     assert "2 recordings without stereo were left out: ann calm 1, bob mad 1" in run.tags["notes"]
@@ -433,7 +435,7 @@ def test_mono_skip_leaves_them_out_and_says_so(flat_run, first_run):
 def test_mono_duplicate_warns_of_a_silent_side(flat_run):
     ended, run = flat_run("--mono", "duplicate")
     assert set(predictions(run, "fusion")["utterance"]) >= set(FLAT)
-    assert (run.metrics["items"], run.metrics["skipped"]) == (38, 0)
+    assert (run.metrics["utterances"], run.metrics["skipped"]) == (38, 0)
     for text in (" ".join(ended.stderr.split()), run.tags["notes"]):
         assert "2 recordings without stereo were kept with a silent Side" in text
 
@@ -444,7 +446,7 @@ def test_the_mono_mix_takes_recordings_of_any_kind(flat_run):
     assert list(dict.fromkeys(table["part"])) == ["mono", "fusion"]
     assert set(table["utterance"]) >= set(FLAT)
     assert np.array_equal(*(table[table["part"] == part]["score_calm"] for part in ("mono", "fusion")))
-    assert run.metrics["items"] == 38
+    assert run.metrics["utterances"] == 38
     assert dict(run.params)["channels"] == "mono"
     assert "Note: " not in ended.stderr
     assert list(printed_table(ended.stdout, "weight (lowest to highest over folds)")) == ["mono", "fusion"]
@@ -483,7 +485,7 @@ def test_overlapping_folds_need_permission_and_a_tag(cli, corpus, rows, fast, tm
     written = tomllib.loads((run.artifacts / "config.toml").read_text())
     assert written["allow-speaker-overlap"] is True
     assert written["protocol"] == {"name": "folds", "path": str(folds)}
-    assert run.metrics["items"] == 36
+    assert run.metrics["utterances"] == 36
     tested = {line.split(",")[0] for line in (run.artifacts / "predictions.csv").read_text().splitlines()[1:]}
     assert tested == {name for name, _, speaker in rows if speaker == "ann"} | {rows[-1][0]}
 

@@ -73,7 +73,7 @@ def test_a_sweep_logs_its_grid_and_no_result(swept, corpus):
     assert params["fusion"] == "two-stage:tune=oracle feature"
     assert (params["channels"], params["data"]) == ("lr,ms", str(corpus / "manifest.csv"))
     assert re.fullmatch(r"mono: bserkit run .* --channels mono .*", params["reference.1"])
-    assert {name for name in parent.metrics if not name.startswith("audit/")} == {"items", "skipped"}
+    assert {name for name in parent.metrics if not name.startswith("audit/")} == {"utterances", "skipped"}
     names = {path.name for path in parent.artifacts.iterdir()}
     assert names == {"tables.md", "combinations.csv", "confusion.png", "folds.csv", "folds_summary.csv", "audit.md"}
 

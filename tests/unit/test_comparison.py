@@ -1,21 +1,24 @@
 """Comparisons: which runs may be compared, and what is written of them."""
 
-import csv
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bserkit.errors import UsageError
-from bserkit.evaluation.comparison import check_comparable, compare, comparison_rows, read_predictions
+from bserkit.evaluation.comparison import ComparisonRow, RunPart, check_comparable, compare, comparison_rows
+from bserkit.evaluation.results import read_results
 from bserkit.reporting.comparison import markdown
+from bserkit.rows import read_rows, write_rows
 from bserkit.text import csv_text
 from bserkit.tracking.finished import KeptRun
 
 SPEAKERS = ["ann", "bob", "cat", "dan", "eve", "fay"]
 LABELS = ["calm", "glad", "calm", "mad"]
-FOLDS = [{"fold": name, "train_speakers": "all but " + name} for name in SPEAKERS]
+FOLDS = [
+    {"fold": name, "train_items": 20, "test_items": 4, "train_speakers": "all but " + name, "test_speakers": name}
+    for name in SPEAKERS
+]
 
 
 def rows(wrong=(), part="fusion"):
@@ -37,7 +40,12 @@ def rows(wrong=(), part="fusion"):
 
 def predictions(name, given, folds=FOLDS, **parameters):
     run = KeptRun(name * 32, f"run {name}", "bserkit", parameters, {"corpus.fingerprint": parameters.get("data", "")})
-    return read_predictions(run, csv_text(given), csv_text(folds), "fusion")
+    return part_of(run, given, folds)
+
+
+def part_of(run, given, folds=FOLDS, part="fusion"):
+    files = {"predictions.csv": csv_text(given).encode(), "folds.csv": csv_text(folds).encode()}
+    return RunPart.of(run, read_results(files, run.run_id), part)
 
 
 def changed(column, value, count=1):
@@ -57,12 +65,12 @@ def test_the_order_of_items_is_of_no_account():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (rows()[2:], "their items differ: 22 are in both, 2 only in aaaaaaaa (ann-0, ann-1), 0 only in bbbbbbbb"),
+        (rows()[2:], "their utterances differ: 22 are in both, 2 only in aaaaaaaa (ann-0, ann-1), 0 only in bbbbbbbb"),
         (changed("utterance", "new"), "23 are in both, 1 only in aaaaaaaa (ann-0), 1 only in bbbbbbbb (new)"),
         (changed("utterance", "z")[4:], "only in aaaaaaaa (ann-0, ann-1, ann-2, ...)"),
-        (changed("label", "mad", 2), "the labels of 2 of 24 items differ (ann-0: calm, mad; ann-1: glad, mad)"),
-        (changed("speaker", "eve"), "the speakers of 1 of 24 items differ (ann-0: ann, eve)"),
-        (changed("fold", "one", 24), "the folds of 24 of 24 items differ (ann-0: ann, one; ann-1: ann, one"),
+        (changed("label", "mad", 2), "the labels of 2 of 24 utterances differ (ann-0: calm, mad; ann-1: glad, mad)"),
+        (changed("speaker", "eve"), "the speakers of 1 of 24 utterances differ (ann-0: ann, eve)"),
+        (changed("fold", "one", 24), "the folds of 24 of 24 utterances differ (ann-0: ann, one; ann-1: ann, one"),
         ([row | {"score_shy": 0} for row in rows()], "calm, glad, mad, sad and calm, glad, mad, sad, shy"),
     ],
 )  # fmt: skip
@@ -71,16 +79,16 @@ def test_runs_of_unlike_utterances_are_refused(given, said):
 
 
 def test_runs_with_other_training_speakers_are_refused():
-    folds = [*FOLDS[:-1], {"fold": "fay", "train_speakers": "ann"}]
-    assert "1 of 6 folds learned from other speakers (fay)" in refusal(rows(), folds)
+    folds = [*FOLDS[:-1], FOLDS[-1] | {"train_speakers": "ann"}]
+    assert "1 of 6 folds have other speakers in training (fay)" in refusal(rows(), folds)
 
 
 def test_a_missing_part_is_refused_with_the_known_ones():
     run = KeptRun("a" * 32, "run a", "bserkit", {}, {})
-    text = csv_text(rows() + rows(part="left"))
-    with pytest.raises(UsageError, match=r"no part 'lefd' \(did you mean 'left'\?\)\. It has: fusion, left"):
-        read_predictions(run, text, csv_text(FOLDS), "lefd")
-    assert len(read_predictions(run, text, csv_text(FOLDS), "left").items) == 24
+    given = rows() + rows(part="left")
+    with pytest.raises(UsageError, match=r"no part 'lefd' \(did you mean 'left'\?\)\. It has: left, fusion"):
+        part_of(run, given, part="lefd")
+    assert len(part_of(run, given, part="left").predictions.utterances) == 24
 
 
 def test_a_difference_is_later_minus_earlier_by_hand():
@@ -91,10 +99,10 @@ def test_a_difference_is_later_minus_earlier_by_hand():
     assert found.differing == [{"pooler": "x"}, {"pooler": "y"}]
     assert [one["accuracy"].value for one in found.intervals] == pytest.approx([18 / 24, 23 / 24])
     (pair,) = found.pairs
-    assert (pair.run, pair.other, pair.items.b, pair.items.c) == (1, 0, 6, 1)
+    assert (pair.run, pair.other, pair.utterances.b, pair.utterances.c) == (1, 0, 6, 1)
     assert pair.difference["accuracy"].value == pytest.approx(5 / 24)
     assert pair.difference["uar"].value == pytest.approx((1 + 5 / 6 + 1 - 1 / 2 - 1 - 1) / 3)
-    assert pair.items.p == pair.mcnemar_holm == pytest.approx(2 * (1 + 7) / 2**7)
+    assert pair.utterances.p == pair.mcnemar_holm == pytest.approx(2 * (1 + 7) / 2**7)
     # Five speakers gain a quarter and one gains nothing, whatever its sign.
     assert pair.permutation["accuracy"] == pair.permutation_holm["accuracy"] == 4 / 2**6
     assert found.speaker_uar[0].tolist() == pytest.approx([5 / 6] * 6)
@@ -132,7 +140,7 @@ def test_over_four_runs_are_each_tested_with_the_first(runs, pairs):
     assert all(pair.other < pair.run for pair in found.pairs)
     if runs > 4:
         assert {pair.other for pair in found.pairs} == {0}
-    least = min(pair.items.p for pair in found.pairs)
+    least = min(pair.utterances.p for pair in found.pairs)
     assert min(pair.mcnemar_holm for pair in found.pairs) == pytest.approx(min(1, pairs * least))
 
 
@@ -147,16 +155,17 @@ def test_what_a_reader_must_know_is_said_in_words():
     assert any("2/2^6 = 0.0312 (0.0938 corrected for 3 comparisons)" in note for note in three.notes)
 
 
-def test_the_csv_table_has_numbers_in_full_precision():
+def test_a_comparison_is_read_back_as_it_was_written():
     decisions = [predictions("a", rows(["ann-0", "bob-3"])), predictions("b", rows(["ann-1"]))]
     found = compare(decisions, "fusion", 200, 0)
-    read = list(csv.DictReader(io.StringIO(csv_text(comparison_rows(found)))))
-    assert [row["kind"] for row in read] == ["run"] * 6 + ["pair"] * 2 + ["speaker"] * 12
-    assert [float(row["value"]) for row in read if row["kind"] == "speaker"] == found.speaker_uar.ravel().tolist()
-    pair = next(row for row in read if row["kind"] == "pair" and row["measure"] == "uar")
-    assert (pair["run"], pair["other"]) == ("b" * 32, "a" * 32)
-    assert float(pair["permutation_p"]) == found.pairs[0].permutation["uar"]
-    assert float(read[1]["low"]) == found.intervals[0]["uar"].low
+    written = comparison_rows(found)
+    assert [row.kind for row in written] == ["run"] * 6 + ["pair"] * 2 + ["speaker"] * 12
+    assert [row.value for row in written if row.kind == "speaker"] == found.speaker_uar.ravel().tolist()
+    pair = next(row for row in written if row.kind == "pair" and row.measure == "uar")
+    assert (pair.run, pair.other) == ("b" * 32, "a" * 32)
+    assert pair.permutation_p == found.pairs[0].permutation["uar"]
+    assert written[1].low == found.intervals[0]["uar"].low
+    assert read_rows(ComparisonRow, write_rows(ComparisonRow, written)) == written
 
 
 def test_the_page_is_valid_markdown_for_any_run_name():
@@ -173,7 +182,7 @@ def test_the_page_is_valid_markdown_for_any_run_name():
 def test_a_run_and_its_copy_do_not_differ():
     found = compare([predictions("a", rows(["ann-1"])), predictions("b", rows(["ann-1"]))], "fusion", 100, 0)
     (pair,) = found.pairs
-    assert (pair.items.p, *pair.permutation.values()) == (1, 1, 1)
+    assert (pair.utterances.p, *pair.permutation.values()) == (1, 1, 1)
     assert all((one.value, one.low, one.high) == (0, 0, 0) for one in pair.difference.values())
     assert found.differing == [{}, {}]
     assert np.array_equal(*found.speaker_uar)

@@ -15,11 +15,12 @@ from bserkit.cli.console import show_results
 from bserkit.corpora.protocols import Fold
 from bserkit.corpora.speakers import speaker_groups
 from bserkit.evaluation.cross_validation import evaluate
-from bserkit.evaluation.results import fold_metrics, overall_metrics, result_rows
-from bserkit.features.channels import FUSION
+from bserkit.evaluation.numbers import fold_metrics, overall_metrics
+from bserkit.evaluation.results import part_results
 from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.progress import Silent
+from bserkit.schema import FUSION
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 FUSERS = [TwoStage(), Feature(), Mean()]
@@ -81,7 +82,7 @@ def test_the_order_of_items_changes_no_decision(fuser):
 def test_every_utterance_is_tested_once_in_its_fold():
     views = corpus()
     result = run(views, Mean())
-    assert result.items.tolist() == list(range(60))
+    assert result.utterances.tolist() == list(range(60))
     assert result.fold_of.tolist() == speaker_groups(views.speakers, 5).tolist()
 
 
@@ -100,13 +101,10 @@ def test_what_the_search_of_each_fold_chose_is_told(fuser):
         logged = fold_metrics(result, fold)
         for part, choice in outcome.choices.items():
             assert logged[f"fold/chosen/c/{part}"] == choice["c"]
-    rows = result_rows(result)
-    assert {(row["part"], row["chosen"]) for row in rows if row["fold"] == "all"} == {
-        (one, "") for one in result.scores
-    }
-    assert [row["chosen"] for row in rows if (row["part"], row["fold"]) == ("left", "g0")] == [
-        f"c={result.outcomes[0].choices['left']['c']}"
-    ]
+    rows = part_results(result)
+    assert {(row.part, row.chosen) for row in rows if row.fold == "all"} == {(one, "") for one in result.scores}
+    (chosen,) = (row.chosen for row in rows if (row.part, row.fold) == ("left", "g0"))
+    assert chosen == f"c={result.outcomes[0].choices['left']['c']}"
     assert not any("chosen" in name for name in fold_metrics(run(corpus(), fuser), 0))
 
 

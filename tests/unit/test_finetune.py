@@ -19,7 +19,6 @@ from bserkit.corpora.reading import Corpus
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.experiments.features import PooledByFold
 from bserkit.experiments.settings import read_config, resolve
-from bserkit.features.channels import FUSION
 from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.features.finetuning import Sgd, trainings
 from bserkit.features.training import check_trainable, train
@@ -32,6 +31,7 @@ from bserkit.plugins.builtin.fusers import Feature
 from bserkit.plugins.builtin.poolers import GlobalAverage
 from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
+from bserkit.schema import FUSION
 from bserkit.store import FeatureStore
 from bserkit.workspace import Workspace
 
@@ -377,7 +377,7 @@ def test_absent_training_classes_have_no_output(utterances, store):
 
 def test_a_fold_with_one_training_class_is_refused(utterances):
     calm = [replace(one, label="calm") if one.speaker != TEST_SPEAKER else one for one in utterances]
-    with pytest.raises(UsageError, match=r"Fold ann: all 12 items to fine-tune on are labelled 'calm'"):
+    with pytest.raises(UsageError, match=r"Fold ann: all 12 utterances to fine-tune on are labelled 'calm'"):
         plan(calm)
 
 

@@ -123,7 +123,7 @@ def nobody(**given):
 
 def test_without_speakers_the_note_names_other_groups():
     (note,) = TwoStage().fit(nobody(), Given).notes
-    assert "some training items name no speaker" in note
+    assert "some training utterances name no speaker" in note
     assert "inner_by=session or random" in note
 
 
@@ -135,7 +135,7 @@ def test_without_speakers_other_groups_are_searched(by, how):
     assert len(fitted.trials) == 33
     (note,) = fitted.notes
     assert note.startswith(f"inner folds {how}: the same speaker may be on both sides")
-    assert "test items take no part" in note
+    assert "test utterances take no part" in note
 
 
 def test_sessions_that_part_no_speaker_leave_no_note():

@@ -199,7 +199,7 @@ def test_of_equally_good_costs_the_smallest_is_chosen():
 
 
 @pytest.mark.parametrize(
-    ("speakers", "told"), [([""], "60 training items name no speaker"), (["s"], "one training speaker")]
+    ("speakers", "told"), [([""], "60 training utterances name no speaker"), (["s"], "one training speaker")]
 )
 def test_without_speakers_random_groups_are_searched(speakers, told):
     X, y, _ = data(seed=5)

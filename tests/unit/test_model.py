@@ -23,7 +23,6 @@ from bserkit import BserkitError, Classifier, FittedFuser, UsageError, Views, sp
 from bserkit.component import build
 from bserkit.corpora.protocols import Fold
 from bserkit.evaluation.cross_validation import evaluate
-from bserkit.features.channels import FUSION
 from bserkit.learning import model_files, state
 from bserkit.learning.model import fit_model
 from bserkit.learning.model_files import load_model, save_model
@@ -31,6 +30,7 @@ from bserkit.plugins.builtin.classifiers import LinearSvm, PartialLeastSquares, 
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.registry import load_plugins
 from bserkit.progress import Silent
+from bserkit.schema import FUSION
 
 TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
 FUSERS = [TwoStage(), Mean(), Feature()]

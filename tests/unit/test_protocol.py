@@ -208,7 +208,9 @@ def test_a_speaker_on_both_sides_is_refused():
 
 @pytest.mark.parametrize(("train", "test"), [((), (0,)), ((0,), ()), ((), ())])
 def test_a_fold_without_items_on_one_side_is_refused(train, test):
-    with pytest.raises(UsageError, match=f"has {len(train)} training and {len(test)} test items; both sides need some"):
+    with pytest.raises(
+        UsageError, match=f"has {len(train)} training and {len(test)} test utterances; both sides need some"
+    ):
         split(Given(train=train, test=test), utterances(["a", "b"]))
 
 
@@ -269,7 +271,7 @@ def test_classes_absent_from_training_are_a_caution():
     told = cautions(corpus(found), folds)
     assert told == {"absent_classes": "c: calm"}
     assert warnings_of(told) == [
-        "WARNING: folds test classes that they do not learn (c: calm): no such utterance can be decided rightly."
+        "WARNING: folds test classes that they do not learn (c: calm): no such utterance can be predicted rightly."
     ]
 
 
@@ -442,8 +444,8 @@ def test_skipped_recordings_are_left_out_of_the_folds(tmp_path):
         (["0.wav,x,train", '"1.wav,x,test', "2.wav,x,test"], "line 3: a quotation mark opens a cell and is not closed"),
         ([",x,train"], "line 2: it names no utterance or no fold"),
         (["0.wav,,train"], "line 2: it names no utterance or no fold"),
-        (["0.wav,x,train"], "Fold x of .* has 1 training and 0 test items"),
-        (["0.wav,x,test"], "Fold x of .* has 0 training and 1 test items"),
+        (["0.wav,x,train"], "Fold x of .* has 1 training and 0 test utterances"),
+        (["0.wav,x,test"], "Fold x of .* has 0 training and 1 test utterances"),
         ([], "has no rows below its first line"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ from bserkit.plugins.builtin.channels import LeftRight, MidSide
 from bserkit.plugins.builtin.corpora import Manifest
 from bserkit.plugins.builtin.frontends import LogMel
 from bserkit.plugins.registry import load_plugins
+from bserkit.reporting import report_pictures, report_tables
 from bserkit.reporting.figures import confusion_figure, interval_figure, svg
-from bserkit.reporting.page import Cell, Picture, page
-from bserkit.reporting.report import Network, gather
-from bserkit.reporting.tables import TextTable
+from bserkit.reporting.report import Network, gather, page
+from bserkit.reporting.tables import Cell, confusion_table
 from bserkit.store import FeatureStore
 from bserkit.text import csv_text
 from bserkit.tracking.finished import KeptRun
@@ -76,15 +77,41 @@ def gathered(networks=(), tags=None, parameters=None, metrics=None, given=None, 
     return gather(run, {name: text.encode() for name, text in artifacts.items()}, networks)
 
 
-def section(report, name):
-    (found,) = (one for one in report.sections if one.name == name)
-    return found
+class Section(HTMLParser):
+    """What a reader of one section of a page reads."""
+
+    def __init__(self, report, name):
+        super().__init__()
+        self.paragraphs, self.warnings, self.said, self.tables = [], [], [], {}
+        self.text, self.rows = "", []
+        (found,) = re.findall(rf'<section aria-labelledby="{name}">.*?</section>', page(report), re.DOTALL)
+        self.feed(found)
+
+    def handle_starttag(self, tag, attributes):
+        self.text = "" if tag in {"p", "li", "th", "td", "caption"} else self.text
+        self.rows += [[]] if tag == "tr" else []
+        self.said += [value for name, value in attributes if name == "aria-label"]
+
+    def handle_data(self, data):
+        self.text += data
+
+    def handle_endtag(self, tag):
+        told = " ".join(self.text.split())
+        if tag == "p":
+            self.paragraphs.append(told)
+        elif tag == "li":
+            self.warnings.append(told)
+        elif tag == "caption":
+            self.tables[told], self.rows = [], []
+        elif tag in {"th", "td"}:
+            self.rows[-1].append(told)
+        elif tag == "table":
+            self.tables[list(self.tables)[-1]] = self.rows
 
 
 def table(report, name, title):
-    (found,) = (one for one in section(report, name).blocks if one.title.startswith(title))
-    assert isinstance(found, TextTable)
-    return [list(row) for row in found.rows]
+    (found,) = (rows for known, rows in Section(report, name).tables.items() if known.startswith(title))
+    return found[1:]
 
 
 def test_the_speaker_table_equals_a_count_by_hand():
@@ -130,27 +157,38 @@ def test_an_emotion_never_predicted_has_no_precision():
 
 
 def test_a_confusion_matrix_has_row_shares_and_counts():
-    fusion, left = section(gathered(), "confusion").blocks
-    assert fusion.title == "Confusion of fusion (UAR 0.667)"
-    assert left.title.startswith("Confusion of left")
-    assert fusion.rows == [
-        ("calm", [Cell("100%", 1.0, "3", chosen=True), Cell("0%", 0.0, "0")]),
-        ("mad", [Cell("67%", 2 / 3, "2"), Cell("33%", 1 / 3, "1", chosen=True)]),
+    assert list(Section(gathered(), "confusion").tables) == [
+        "Confusion of fusion (UAR 0.667), %",
+        "Confusion of left (UAR 0.667), %",
     ]
+    fusion, _ = report_tables.confusions(gathered())
+    assert fusion.header == ["true", "calm", "mad"]
+    assert fusion.rows == [
+        ["calm", Cell("100.0", 1.0, "3", chosen=True), Cell("0.0", 0.0, "0")],
+        ["mad", Cell("66.7", 2 / 3, "2"), Cell("33.3", 1 / 3, "1", chosen=True)],
+    ]
+    counts = confusion_table("counts", gathered().fusion.measures())
+    assert [[str(cell) for cell in row] for row in counts.rows] == [
+        ["calm", "3", "0", "1.000"],
+        ["mad", "2", "1", "0.333"],
+    ]
+    assert counts.markdown().splitlines()[2:4] == ["| true | calm | mad | recall |", "| --- | ---: | ---: | ---: |"]
 
 
 def test_the_result_states_chance_and_few_speakers():
-    result = section(gathered(), "result")
-    assert "Each of 6 utterances of 2 speakers was given one of 2 emotions" in result.paragraphs[0]
-    assert "UAR 0.667 [0.500, 0.750], accuracy 0.667 [0.667, 0.667]" in result.paragraphs[0]
-    assert "guessing reaches a UAR of 0.500, and always deciding for calm an accuracy of 0.500" in result.paragraphs[1]
-    assert "this run does not show that anything was learned" in result.paragraphs[1]
+    result = Section(gathered(), "result")
+    first, second = result.paragraphs
+    assert "Each of 6 utterances of 2 speakers was given one of 2 emotions" in first
+    assert "UAR 0.667 [0.500, 0.750], accuracy 0.667 [0.667, 0.667], macro F1" in first
+    assert "]; brackets hold 95% intervals over speakers. UAR, the recall" in first
+    assert "guessing reaches a UAR of 0.500, and always predicting calm an accuracy of 0.500." in second
+    assert "this run does not show that anything was learned" in second
     assert result.warnings[0].startswith("There are only 2 speakers")
 
 
 def test_what_must_be_known_stands_beside_the_result():
     tags = {"notes": "3 recordings without stereo", "mlflow.user": "root", "version.numpy": "2", "careful": "odd"}
-    warnings = section(gathered(tags=tags, parameters={"backbone.weights": "random"}), "result").warnings
+    warnings = Section(gathered(tags=tags, parameters={"backbone.weights": "random"}), "result").warnings
     assert warnings[1:] == [
         "The network's weights are random: it was never trained on anything.",
         "3 recordings without stereo.",
@@ -166,22 +204,23 @@ def test_the_oracle_is_shown_with_its_optimism():
         ["0.900", "0.750", "0.700"],
         ["+0.233", "+0.083", "+0.075"],
     ]
-    assert ["oracle fusion weights", "the evaluated utterances", "an upper bound, not the result"] in table(
+    assert ["oracle fusion weights", "the test utterances", "an upper bound, not the result"] in table(
         report, "protocol", "What was fitted"
     )
     assert "oracle" not in page(gathered())
 
 
 def test_a_search_is_described_and_shown_as_a_table():
-    (picture,) = section(gathered(**{"fusion_search.csv": csv_text(search())}), "fusion").blocks
+    (picture,) = report_pictures.searches(gathered(**{"fusion_search.csv": csv_text(search())}))
     assert picture.text == (
         "Lines of uar by weight. The mean of 2 folds goes from 0.300 at weight 0 over its best, 0.600 at 0.5, to 0.550 "
         "at 1; folds chose 0.5 to 1. The oracle chose 0.5, with 0.750."
     )
+    assert picture.text in Section(gathered(**{"fusion_search.csv": csv_text(search())}), "fusion").said
     assert picture.table.header == ["fold", "0", "0.5", "1"]
     assert [
         (fold, [(cell.text, round(cell.shade, 3), cell.chosen) for cell in cells])
-        for fold, cells in picture.table.rows[:2]
+        for fold, *cells in picture.table.rows[:2]
     ] == [
         ("ann", [("0.200", 0.0, False), ("0.600", 0.667, True), ("0.300", 0.167, False)]),
         ("bob", [("0.400", 0.333, False), ("0.600", 0.667, False), ("0.800", 1.0, True)]),
@@ -199,8 +238,8 @@ def test_networks_show_first_last_and_best_epoch():
     rows = table(report, "fine-tuning", "Networks")
     assert rows[0] == ["left", "ann", f"{'0' * 16} (used again)", "3", "2", "2.000 to 0.500", "", "1.500 to 1.250", ""]
     assert rows[1][3:6] == ["2", "", "1.000 to 0.250"]
-    (picture,) = (one for one in section(report, "fine-tuning").blocks if isinstance(one, Picture))
-    assert "training loss, mean of 2 networks: from 1.500 to 0.375." in picture.text
+    (said,) = (one for one in Section(report, "fine-tuning").said if "loss" in one)
+    assert "training loss, mean of 2 networks: from 1.500 to 0.375." in said
     (fitted,) = (row for row in table(report, "protocol", "What was fitted") if row[0] == "backbone")
     assert fitted[1] == "training utterances of each fold"
     assert fitted[2].endswith("a group of the training speakers tells when to stop")
@@ -217,8 +256,9 @@ def test_reports_name_frozen_weights_and_cost_search():
 
 def test_what_a_search_chose_in_each_fold_is_a_table():
     chosen = {"ann": "c=0.1", "bob": "c=10"}
-    rows = [{"part": "left", "fold": fold, "weight": "", "chosen": text} for fold, text in chosen.items()]
-    results = csv_text([*rows, {"part": "left", "fold": "all", "weight": "", "chosen": ""}])
+    measures = {"items": 3, "accuracy": 0.5, "uar": 0.5, "macro_f1": 0.5, "weight": ""}
+    rows = [{"part": "left", "fold": fold, "chosen": text} | measures for fold, text in chosen.items()]
+    results = csv_text([*rows, {"part": "left", "fold": "all", "chosen": ""} | measures])
     report = gathered(**{"results.csv": results})
     assert table(report, "tables", "Fold by fold: what the classifier") == [["ann", "c=0.1"], ["bob", "c=10"]]
     assert "c=10" in page(report)
@@ -226,8 +266,8 @@ def test_what_a_search_chose_in_each_fold_is_a_table():
 
 def test_what_a_run_did_not_keep_is_left_out():
     report = gathered()
-    assert [one.name for one in report.sections] == ["result", "protocol", "tables", "confusion", "everything"]
-    page(report)
+    assert list(report.sections) == ["result", "protocol", "tables", "confusion", "everything"]
+    assert re.findall(r'<section aria-labelledby="(.*?)">', page(report)) == list(report.sections)
 
 
 def test_a_run_without_a_fusion_is_refused():
@@ -316,7 +356,7 @@ def test_the_example_is_the_first_stereo_recording(tmp_path, store):
     frontend = LogMel(sample_rate=8000, high_hz=4000)
     recordings = checked(tmp_path, a=noise(1, 1), b=noise(1, 2), c=noise(2, 2))
     example = channel_example(extraction(frontend), recordings, store)
-    assert (example.item, example.seconds) == ("b.wav", 1.0)
+    assert (example.utterance, example.seconds) == ("b.wav", 1.0)
     assert list(example.channels) == ["left", "right", "mid", "side"]
     samples, _ = soundfile.read(tmp_path / "b.wav", dtype="float32")
     left, right = torch.from_numpy(samples.T)
@@ -324,16 +364,16 @@ def test_the_example_is_the_first_stereo_recording(tmp_path, store):
         example.channels["side"], frontend.spectrogram((left - right).unsqueeze(0), 8000)[0], rtol=1e-5
     )
     kept = channel_example(extraction(frontend), recordings, store)
-    assert (kept.item, kept.seconds) == (example.item, example.seconds)
+    assert (kept.utterance, kept.seconds) == (example.utterance, example.seconds)
     assert all((kept.channels[name] == picture).all() for name, picture in example.channels.items())
-    rows = {row["channel"]: row for row in example.rows()}
-    assert rows["mid"]["mean"] == pytest.approx(example.channels["mid"].mean(), abs=1e-3)
+    levels = {one.channel: one for one in example.levels()}
+    assert levels["mid"].mean == pytest.approx(example.channels["mid"].mean(), abs=1e-3)
 
 
 def test_the_example_is_cut_or_mono_if_it_must_be(tmp_path, store):
     frontend = LogMel(sample_rate=8000, high_hz=4000)
     example = channel_example(extraction(frontend), checked(tmp_path, a=noise(11, 1)), store)
-    assert (example.item, example.seconds) == ("a.wav", 10.0)
+    assert (example.utterance, example.seconds) == ("a.wav", 10.0)
 
 
 def test_frontends_without_pictures_have_no_example(tmp_path, store):

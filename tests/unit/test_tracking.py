@@ -11,9 +11,9 @@ import mlflow
 import pytest
 
 from bserkit.errors import BserkitError, UsageError
+from bserkit.schema import IDENTITY
 from bserkit.tracking.finished import find_run
 from bserkit.tracking.runs import tracked_run, tracked_sweep
-from bserkit.tracking.tags import IDENTITY_TAG
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def sweep_of(experiment, *identities, broken=None):
     try:
         with tracked_sweep(experiment, "sweep", {}, {}) as sweep:
             for identity in identities:
-                with sweep.nested(identity, {}, {IDENTITY_TAG: identity}) as run:
+                with sweep.nested(identity, {}, {IDENTITY: identity}) as run:
                     made[identity] = run.run_id
-            with pytest.raises(ValueError, match="no"), sweep.nested("bad", {}, {IDENTITY_TAG: "bad"}):
+            with pytest.raises(ValueError, match="no"), sweep.nested("bad", {}, {IDENTITY: "bad"}):
                 raise ValueError("no")
             if broken:
                 raise broken

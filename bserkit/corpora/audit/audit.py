@@ -59,7 +59,7 @@ class Audit:
     """Everything that was found.
 
     Attributes:
-        unusable: (item, reason) of each recording that a run leaves out.
+        unusable: (utterance, reason) of each recording that a run leaves out.
         exact: groups of recordings whose samples are the same.
         near: pairs that share a stretch of sound, the exact ones left out.
         needs_stereo: whether channels are learned from that are made of what differs between left and right.

@@ -30,12 +30,12 @@ from bserkit import (
 
 #: The exhaustive search's step is one tenth; whole tenths add up without rounding.
 _TENTHS = 10
-#: How many groups items are dealt to at random where a fuser does not say.
+#: How many groups utterances are dealt to at random where a fuser does not say.
 _RANDOM_GROUPS = 5
 
 
 class _Searching(Fuser):
-    """A fuser that has what parts the training items wherever something is searched on inner groups of them."""
+    """A fuser that has what parts the training utterances wherever something is searched on inner groups of them."""
 
     inner_by: Literal["speaker", "session", "random"] = Field(
         "speaker",
@@ -44,7 +44,7 @@ class _Searching(Fuser):
     seed: int = Field(0, description="of the groups of inner_by=random")
 
     def _kept_together(self, views: Views, groups: int = _RANDOM_GROUPS) -> np.ndarray:
-        """Return ``(item,)`` names of what inner groups may not part."""
+        """Return ``(utterance,)`` names of what inner groups may not part."""
         if self.inner_by == "random":
             return stratified_groups(views.labels, groups, self.seed).astype(str)
         return views.sessions if self.inner_by == "session" else views.speakers
@@ -69,8 +69,8 @@ class _Searching(Fuser):
             return ()
         how = "at random" if self.inner_by == "random" else f"by {self.inner_by}"
         return (
-            f"inner folds {how}: the same speaker may be on both sides of an inner search; test items take no part in "
-            "it",
+            f"inner folds {how}: the same speaker may be on both sides of an inner search; test utterances take no "
+            "part in it",
         )
 
 
@@ -78,21 +78,21 @@ class TwoStage(_Searching):
     """Score fusion in two stages: the channels of each transform (eqs. 8, 9), then the transforms (eq. 10).
 
     The weights of a stage are those, of all in steps of 0.1 that sum to 1, that decide best; where several do, the one
-    nearest to equal weights. They are searched on training items only: each inner group of training speakers is scored
-    by classifiers that were fitted on the other groups. Where speakers are not known, ``inner_by`` says what the groups
-    are made of instead.
+    nearest to equal weights. They are searched on training utterances only: each inner group of training speakers is
+    scored by classifiers that were fitted on the other groups. Where speakers are not known, ``inner_by`` says what the
+    groups are made of instead.
     """
 
     name = "two-stage"
     tune: Literal["inner", "oracle"] = Field(
         "inner",
-        description="oracle also searches on the evaluated items, as the paper does, and reports that as oracle_*",
+        description="oracle also searches on the test utterances, as the paper does, and reports that as oracle_*",
     )
     metric: Literal["accuracy", "uar"] = Field("accuracy", description="what the search maximises")
-    inner_groups: int = Field(5, ge=2, description="groups of training items that the search is done on")
+    inner_groups: int = Field(5, ge=2, description="groups of training utterances that the search is done on")
 
     def fit(self, views: Views, make_classifier: Callable[[], Any]) -> FittedFuser:
-        """Fit a classifier a channel on all training items, and the weights on inner groups of them."""
+        """Fit a classifier a channel on all training utterances, and the weights on inner groups of them."""
         estimators = self._fit_channels(views, make_classifier)
         channels_of = views.channels_of()
         together = self._kept_together(views, self.inner_groups)
@@ -109,7 +109,7 @@ class TwoStage(_Searching):
     def _out_of_group_scores(
         self, views: Views, channel: str, group_of: np.ndarray, make_classifier: Callable[[], Any]
     ) -> np.ndarray:
-        """Score each training item ``(item, class)`` by a classifier that was fitted on the other inner groups."""
+        """Score each training utterance, ``(utterance, class)``, by a classifier fitted on the other inner groups."""
         alone = views.only(channel)
         scores = np.empty((len(views), len(views.classes)))
         for group in np.unique(group_of):
@@ -124,11 +124,12 @@ class TwoStage(_Searching):
         """Say why no search can be done on these inner groups, if so."""
         if "" in together:
             others = " or ".join(one for one in ("session", "random") if one != self.inner_by)
-            return f"some training items name no {self.inner_by}; two-stage:inner_by={others} searches all the same"
+            some = f"some training utterances name no {self.inner_by}"
+            return f"{some}; two-stage:inner_by={others} searches all the same"
         if self.inner_by != "random" and (count := len(np.unique(one_spelling(together)))) < 3:
             return f"only {count} training {self.inner_by}s, and inner groups need three or more"
         if any(len(np.unique(labels[group_of != group])) < 2 for group in np.unique(group_of)):
-            of = "training items" if self.inner_by == "random" else f"training {self.inner_by}s"
+            of = "training utterances" if self.inner_by == "random" else f"training {self.inner_by}s"
             return f"an inner group of {of} leaves a single class to learn from"
         return ""
 
@@ -139,7 +140,7 @@ class TwoStage(_Searching):
         labels: np.ndarray,
         classes: Sequence[str],
     ) -> OracleFusion | None:
-        """Search the weights on the evaluated items themselves, if ``tune=oracle``."""
+        """Search the weights on the test utterances themselves, if ``tune=oracle``."""
         if self.tune != "oracle":
             return None
         channels_of: dict[str, list[str]] = {}
@@ -175,7 +176,7 @@ class TwoStage(_Searching):
         weights: dict[str, float],
         trials: list[Trial],
     ) -> np.ndarray:
-        """Choose the weights of one stage, record them and every trial, and return the fused ``(item, class)``."""
+        """Choose the weights of one stage, record them and every trial, and return the fused ``(utterance, class)``."""
         names = list(inputs)
         tried = list(weightings(len(names)))
         reached = [
@@ -307,7 +308,7 @@ def _weighted(scores: Iterable[np.ndarray], weights: Sequence[float]) -> np.ndar
 def _fuse(
     scores: Mapping[str, np.ndarray], weights: Mapping[str, float], channels_of: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return each transform's fused ``(item, class)`` scores and those of all; what stands alone weighs 1."""
+    """Return each transform's fused ``(utterance, class)`` scores and those of all; what stands alone weighs 1."""
     transforms = {
         transform: _weighted([scores[channel] for channel in channels], [weights.get(one, 1.0) for one in channels])
         for transform, channels in channels_of.items()

@@ -37,14 +37,14 @@ class _FittedVote(FittedFuser):
         return {"estimators": self.estimators}
 
     def parts(self, views):
-        """Return each channel's (item, class) scores, for the tables."""
+        """Return each channel's (utterance, class) scores, for the tables."""
         return {
             channel: class_scores(estimator, views.features[channel], views.classes)
             for channel, estimator in self.estimators.items()
         }
 
     def scores(self, views):
-        """Return (item, class): the votes, and a little of the scores."""
+        """Return (utterance, class): the votes, and a little of the scores."""
         by_channel = np.stack(list(self.parts(views).values()))
         votes = np.eye(len(views.classes))[by_channel.argmax(axis=2)]
         return (votes + self.margin * np.tanh(by_channel)).sum(axis=0)
