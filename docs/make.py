@@ -26,6 +26,18 @@ PACKAGE = HERE.parent / "bserkit"
 FOLDERS = ("cli", "experiments", "plugins", "reporting", "evaluation", "learning", "features", "corpora", "tracking")
 WRITTEN = "<!-- Written by docs/make.py; do not edit. -->\n"
 
+#: The pipeline, with the shapes between its stages.
+STAGES = r"""flowchart LR
+    A["corpus\n(emovo, csv, ...)"] -->|"stereo (2, time)"| B["channels\nlr, ms, mono"]
+    B -->|"(channel, time)"| C["frontend\nlogmel"]
+    C -->|"(segment, 3, mel, frame)"| D["backbone\nalexnet, torchvision\n(fine-tuned: sgd)"]
+    D -->|"(segment, feature)"| S[("feature store\ncomputed once")]
+    S --> E["pooler\nblock-max, ..."]
+    E -->|"(feature,) an utterance"| N["normaliser\nnone, speaker, pca"]
+    N --> F["classifier + fusion\nlinear-svm, two-stage"]
+    F -->|"(utterance, class)"| G["protocol, metrics\nloso, losgo, predefined"]
+    G --> H[("MLflow")]"""
+
 
 def example(hook: str) -> str:
     """Return the complete plugin file in a hook's docstring."""
@@ -40,6 +52,7 @@ def plugins() -> str:
         "# Plugins\n",
         WRITTEN,
         inspect.getdoc(hooks).replace("``", "`") + "\n",
+        f"The stages, and what goes from one to the next:\n\n```mermaid\n{STAGES}\n```\n",
         "What is found where: `bserkit plugins`. What can be used: `bserkit components`.\n",
     ]
     for hook, contract in CONTRACTS.items():

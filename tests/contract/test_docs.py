@@ -6,6 +6,7 @@ import runpy
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -62,31 +63,55 @@ def test_example_configurations_resolve(path):
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+KINDS_OF_OPTIONS = "pooler|fusion|backbone|channels|protocol|corpus|frontend|classifier|normaliser"
+
+
+def heading_names(page):
+    """The names by which a page's headings are linked to, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(text):
+    """Every command of bserkit's in a page's blocks and lines, without what the shell does with it."""
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    typed = re.findall(r"^(?:\$ )?(?:\S*/)?bserkit ((?:-\S+ )*[a-z].*)", blocks, re.MULTILINE)
+    typed += re.findall(r"`bserkit ([a-z][^`]*)`", text)
+    return [re.split(r" [#|>&]", one)[0].split() for one in typed]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_links_lead_to_files_that_are_there(page):
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / link).exists(), link
+def test_links_lead_to_files_and_headings(page):
+    for link, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not heading or heading in heading_names(target), f"{link}#{heading}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_commands_in_pages_exist_with_their_options(page):
-    for name, rest in re.findall(r"^\$ (?:\S*/)?bserkit ([a-z]+)(.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
-        assert name in main.commands, name
-        known = {flag for one in main.commands[name].params for flag in one.opts}
-        assert set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0])) <= known, rest
+    for words in commands(page.read_text(encoding="utf-8")):
+        name = next(word for word in words if not word.startswith("-"))
+        assert name in main.commands, words
+        command = main.commands[name]
+        if isinstance(command, click.Group):
+            command = command.commands[words[words.index(name) + 1]]
+        taken = {flag: one for one in command.params for flag in one.opts}
+        for place, word in enumerate(words):
+            if word.startswith("--") and place > words.index(name):
+                flag, _, value = word.partition("=")
+                assert flag in taken, words
+                needs = isinstance(taken[flag], click.Option) and not taken[flag].is_flag
+                assert not needs or value or words[place + 1 : place + 2], f"{word} has no value: {words}"
 
 
 def test_commands_in_pages_name_components_that_exist():
-    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     plugins = load_plugins([ROOT / "plugins"])
-    spelt = re.findall(
-        r"^\$ .*?--(pooler|fusion|backbone|channels|protocol|corpus) '?([a-z][^\s`']*)", text, re.MULTILINE
-    )
-    assert len(spelt) >= 6
+    lines = [" ".join(words) for page in PAGES for words in commands(page.read_text(encoding="utf-8"))]
+    spelt = [found for line in lines for found in re.findall(rf"--({KINDS_OF_OPTIONS}) '?([a-z][^\s`']*)", line)]
+    assert len(spelt) >= 20
     for option, text in spelt:
-        for spec in parse_specs(text):
+        for spec in parse_specs(text.rstrip(",.")):
             assert set(spec.parameters) <= set(plugins.find(option, spec.name).component.model_fields)
 
 
