@@ -288,9 +288,9 @@ def audit(
 
 
 def extract(data: str | Path, out: str | Path | None = None, **settings: Unpack[Given]) -> DataFrame:
-    """Return the features of a corpus with their metadata, one row a segment and channel, as ``bserkit extract`` does.
+    """Return the features of a corpus with their metadata, a row a segment or frame and channel.
 
-    With ``pooler=...`` there is one row an utterance and channel.
+    It is what ``bserkit extract`` writes. With ``pooler=...`` there is one row an utterance and channel.
 
     Args:
         out: a Parquet file that is written too.

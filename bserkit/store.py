@@ -79,14 +79,14 @@ class FeatureStore:
         return self._folder(recipe) / digest[:2] / f"{digest}.safetensors"
 
     def read_features(self, recipe: Mapping[str, Any], digest: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return ``(segment, feature)`` and ``(segment, 2)`` times in seconds, or None where they are not kept.
+        """Return ``(vector, feature)`` and ``(vector, 2)`` times in seconds, or None where they are not kept.
 
-        Both are the caller's own. A damaged file is deleted: it is not kept.
+        They come in the order of their starts. Both are the caller's own. A damaged file is deleted: it is not kept.
         """
 
         def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
             header, data = self._proven(path, np.fromfile(path, np.uint8))
-            return _array(header["features"], data), _array(header["times"], data)
+            return _in_time(_array(header["features"], data), _array(header["times"], data))
 
         return self._read(self.features_path(recipe, digest), read)
 
@@ -427,6 +427,14 @@ def _array(tensor: Mapping[str, Any], data: np.ndarray) -> np.ndarray:
     begin, end = tensor["data_offsets"]
     found: np.ndarray = data[begin:end].view(f"<f{int(tensor['dtype'][1:]) // 8}").reshape(tensor["shape"])
     return found
+
+
+def _in_time(features: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors by their starts: frames of segments that overlap were made a segment after the other."""
+    if (np.diff(times[:, 0]) >= 0).all():
+        return features, times
+    order = np.argsort(times[:, 0], kind="stable")
+    return features[order], times[order]
 
 
 def _entry(folder: Path, number: int) -> Entry:

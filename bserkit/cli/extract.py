@@ -22,7 +22,8 @@ FEATURES = ("corpus", "mono", "microphones", "channels", "frontend", "backbone",
 def extract(data: str, out: Path, **given: Any) -> None:
     """Write the features of DATA with their metadata to OUT, a Parquet file.
 
-    One row a segment and channel, or with --pooler one an utterance and channel. pandas, polars and DuckDB read it.
+    One row a segment and channel, a frame where the backbone makes such, or with --pooler one an utterance and channel.
+    pandas, polars and DuckDB read it.
 
     \b
     bserkit extract corpora/emovo emovo.parquet --mono duplicate

@@ -28,13 +28,13 @@ _ROW_GROUP = 64
 
 
 def export(out: Path, settings: Settings, pooler: Pooler | None, workspace: Workspace) -> tuple[int, int]:
-    """Write one row a segment and channel, or one an utterance and channel where a pooler is given.
+    """Write one row a segment or frame and channel, or one an utterance and channel where a pooler is given.
 
     Returns the numbers of rows and of utterances. What the store does not keep yet is computed first.
 
-    Columns: utterance, label, speaker, session, split, channel, segment, start and end (seconds from the utterance's
-    start; the whole of it where pooled), feature (a list of fixed length). The recipe stands in the file's metadata
-    under ``bserkit``. The file appears when it is whole.
+    Columns: utterance, label, speaker, session, split, channel, segment (or frame, from 0), start and end (seconds from
+    the utterance's start; the whole of it where pooled), feature (a list of fixed length). The recipe stands in the
+    file's metadata under ``bserkit``. The file appears when it is whole.
 
     Raises:
         UsageError: the settings ask for fine-tuning, or the pooler learns.

@@ -228,7 +228,7 @@ def resolve(given: Mapping[str, Any], plugins: Plugins) -> Settings:
             )
         if _asked(values, "finetune"):
             raise UsageError(
-                f"--finetune learns from segments of equal length, but backbone {backbone.name} reads whole waveforms. "
+                f"--finetune learns from segments of equal length, but backbone {backbone.name} reads waveforms. "
                 "Leave --finetune out, or choose a backbone that reads planes, such as alexnet."
             )
         precision = "fp32"

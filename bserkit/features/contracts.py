@@ -15,7 +15,7 @@ from bserkit.errors import BserkitError, is_interrupt
 from bserkit.features.frontends import SHAPES, Segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import torch
 
@@ -68,10 +68,10 @@ def segments_of(frontend: Frontend, made: Any, where: str, after: float = 0.0) -
         raise _refused(frontend, made, where, "Segments(planes, times), two tensors of floats")
     planes, times = made
     if frontend.makes == "waveform":
-        fits = planes.ndim == 3 and planes.shape[:2] == (1, 1) and planes.shape[2] > 0 and len(times) == 1
+        fits = planes.ndim == 3 and planes.shape[:2] == (1, len(times))
     else:
-        fits = planes.ndim == 5 and planes.shape[:3] == (1, len(times), 3) and planes.numel() > 0
-    if not fits or times.shape != (planes.shape[1], 2):
+        fits = planes.ndim == 5 and planes.shape[:3] == (1, len(times), 3)
+    if not fits or not planes.numel() or times.shape != (planes.shape[1], 2):
         raise BserkitError(
             f"frontend {frontend.name} made {frontend.makes} {tuple(planes.shape)} and times {tuple(times.shape)} of "
             f"{where}; expected {SHAPES[frontend.makes]}, with one channel, and (segment, 2)."
@@ -87,24 +87,72 @@ def segments_of(frontend: Frontend, made: Any, where: str, after: float = 0.0) -
     return Segments(planes, times)
 
 
-def features_of(backbone: Backbone, made: Any, rows: int, size: int, where: Sequence[str]) -> torch.Tensor:
-    """Return ``(segment, feature)`` of 32-bit floats that a backbone's network made of the first segments of a batch.
+def frames_of(backbone: Backbone, length: int, where: str) -> np.ndarray | None:
+    """Return ``(frame, 2)``: what of a segment each vector describes, in steps; None where one describes all of it.
 
     Args:
-        rows: segments of the whole batch.
+        length: the segment's steps.
+
+    Raises:
+        BserkitError: it is something else, or the segment is too short for a vector.
+    """
+    with asked(backbone, f"the frames of {where}"):
+        made = backbone.frame_bounds(length)
+    if made is None:
+        return None
+    said = f"backbone {backbone.name} has frame_bounds({length}) {_described(made):.80} for {where}"
+    if not isinstance(made, np.ndarray) or made.dtype.kind not in "fiu" or made.ndim != 2 or made.shape[1] != 2:
+        raise BserkitError(f"{said}; expected (frame, 2), or None for one vector a segment.")
+    if not len(made):
+        raise BserkitError(f"{said}: it is too short for the backbone to make a vector of. Leave it out.")
+    starts, ends = made.T
+    if not np.isfinite(made).all() or starts[0] < 0 or (ends <= starts).any() or (np.diff(starts) < 0).any():
+        raise BserkitError(f"{said}; expected each frame's start from 0 on, in order, and its later end.")
+    if ends.max() > length:
+        raise BserkitError(f"{said}; expected ends within the segment, but one is {ends.max():g}.")
+    return made
+
+
+def features_of(backbone: Backbone, made: Any, rows: int, length: int, size: int, where: str) -> torch.Tensor:
+    """Return ``(segment, frame, feature)`` of 32-bit floats that a backbone's network made of a batch.
+
+    Args:
+        rows: the batch's segments.
+        length: steps of each.
         size: the backbone's ``feature_size``.
-        where: the recording of each segment that is wanted.
+        where: the recording of the first segment.
 
     Raises:
         BserkitError: it is something else.
     """
-    if not _is_floats(made) or made.shape != (rows, size):
-        raise _refused(backbone, made, where[0], f"(segment, feature) = {(rows, size)}, as feature_size() says")
-    features: torch.Tensor = made[: len(where)].float()
-    if not _finite(features):
-        first = int(features.isfinite().all(dim=1).logical_not().nonzero()[0, 0])
+    if (frames := frames_of(backbone, length, where)) is None:
+        shape: tuple[int, ...] = (rows, size)
+        expected = f"(segment, feature) = {shape}, as feature_size() says"
+    else:
+        shape = (rows, len(frames), size)
+        expected = f"(segment, frame, feature) = {shape}, as frame_bounds({length}) and feature_size() say"
+    if not _is_floats(made) or made.shape != shape:
+        raise _refused(backbone, made, where, expected)
+    features: torch.Tensor = made.float().reshape(rows, -1, size)
+    return features
+
+
+def vectors_of(backbone: Backbone, made: np.ndarray, vectors: int, where: str) -> np.ndarray:
+    """Return the first ``(vector, feature)``, so many, that a recording has of ``(segment, frame, feature)``.
+
+    Raises:
+        BserkitError: they are not numbers, or the network makes fewer of a segment that is filled up than of it alone.
+    """
+    frames = vectors // len(made)
+    if frames > made.shape[1]:
         raise BserkitError(
-            f"backbone {backbone.name} made values that are not numbers of {where[first]}; try --precision fp32."
+            f"backbone {backbone.name} has frame_bounds() of {frames} frames for {where}, but of {made.shape[1]} once "
+            "it is filled up with zeros; expected at least as many for a longer segment."
+        )
+    features = made[:, :frames].reshape(vectors, -1)
+    if not np.isfinite(features).all():
+        raise BserkitError(
+            f"backbone {backbone.name} made values that are not numbers of {where}; try --precision fp32."
         )
     return features
 

@@ -14,7 +14,7 @@ import numpy as np
 from bserkit.component import identity
 from bserkit.devices import fastest_precision, memory_kept
 from bserkit.errors import BserkitError, UsageError
-from bserkit.features.batches import Network, batched, one_by_one
+from bserkit.features.batches import Network, batched
 from bserkit.features.contracts import weights_digest
 from bserkit.features.preparing import prepared
 from bserkit.identity.meaning import meaning
@@ -109,7 +109,7 @@ class Extraction:
             "torch": version("torch"),
             "torchaudio": version("torchaudio"),
             "soundfile": version("soundfile"),
-            "extraction": meaning(prepared, Network, batched, one_by_one),
+            "extraction": meaning(prepared, Network, batched),
         }
         return {
             channel: {"channel": channel, "transform": identity(transform), **shared}
@@ -161,7 +161,7 @@ def pending(
 
 
 def extract(work: Pending, workspace: Workspace) -> int:
-    """Compute what is pending; return how many segments went through the network.
+    """Compute what is pending; return how many vectors the network made.
 
     Decoding and the frontend run ahead in threads of their own; batches fill across utterances and channels. A long
     utterance goes through in pieces and its features gather on disk, so that memory does not grow with its length. What
@@ -175,11 +175,10 @@ def extract(work: Pending, workspace: Workspace) -> int:
     store, reporter = workspace.store, workspace.reporter
     if hint := work.extraction.faster():
         reporter.say(hint)
-    segments = 0
+    vectors = 0
     gathered: dict[str, tuple[Rows, list[np.ndarray]]] = {}
     pieces = prepared(work.wanted, work.extraction)
-    by_itself = work.extraction.frontend.makes == "waveform"
-    parts = (one_by_one if by_itself else batched)(pieces, work.network, work.wanted)
+    parts = batched(pieces, work.network, work.wanted)
     try:
         with memory_kept(), reporter.stage("Extracting features", len(work.wanted), "utterances") as advance:
             for part, features in parts:
@@ -189,7 +188,7 @@ def extract(work: Pending, workspace: Workspace) -> int:
                 with store.writing():
                     rows.add(features)
                 times.append(part.times)
-                segments += len(features)
+                vectors += len(features)
                 if part.last:
                     del gathered[part.channel]
                     with closing(rows):
@@ -200,7 +199,7 @@ def extract(work: Pending, workspace: Workspace) -> int:
         pieces.close()
         for rows, _ in gathered.values():
             rows.close()
-    return segments
+    return vectors
 
 
 def from_features(
@@ -214,8 +213,8 @@ def from_features(
     """Return, by utterance and channel, what is made of the kept features; missing ones are computed first.
 
     Args:
-        use: makes it, given the utterance's number, the channel, ``(segment, feature)`` and ``(segment, 2)`` times,
-            both of which are its own.
+        use: makes it, given the utterance's number, the channel, ``(vector, feature)`` and ``(vector, 2)`` times in the
+            order of their starts, both of which are its own.
 
     Raises:
         BserkitError: features do not stay in the store, or cannot be computed.

@@ -1,4 +1,4 @@
-"""Frontends: a waveform becomes segments that a network can read as images (paper, section II-A), or is handed on."""
+"""Frontends: a waveform becomes segments that a network reads as images (paper, section II-A) or as they sound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: What a backbone may be given, and the shape that the segments of an utterance have then.
 Input = Literal["planes", "waveform"]
-SHAPES: dict[Input, str] = {"planes": "(channel, segment, 3, mel, frame)", "waveform": "(channel, 1, time)"}
+SHAPES: dict[Input, str] = {"planes": "(channel, segment, 3, mel, frame)", "waveform": "(channel, segment, time)"}
 
 
 class Segments(NamedTuple):
@@ -23,7 +23,7 @@ class Segments(NamedTuple):
 
     Attributes:
         planes: ``(channel, segment, 3, mel, frame)``: static, delta and delta-delta; may be a view that shares memory.
-            Of a frontend that makes waveforms ``(channel, 1, time)``: one segment, the whole utterance.
+                Of a frontend that makes waveforms ``(channel, segment, time)``; one segment where it does not cut.
         times: ``(segment, 2)``: start and end of each segment, seconds from the utterance's start.
     """
 
@@ -32,7 +32,7 @@ class Segments(NamedTuple):
 
 
 class Frontend(Component):
-    """Cuts an utterance into segments of spectrogram, or hands it on whole: ``makes`` says which.
+    """Cuts an utterance into segments of spectrogram or of waveform, which may be the whole: ``makes`` says which.
 
     For a GPU several utterances are prepared at a time, so it may be called in several threads.
     """

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Pooler(Component):
-    """Aggregates over the segments of an utterance."""
+    """Aggregates over the segments of an utterance, or over its frames where the backbone makes a vector of each."""
 
     kind = "pooler"
 
     @abstractmethod
     def pool(self, segments: np.ndarray) -> np.ndarray:
-        """Turn ``(segment, feature)``, at least one segment, in time's order, into ``(feature',)``.
+        """Turn ``(segment, feature)``, at least one segment or frame, in time's order, into ``(feature',)``.
 
         It is given a copy of its own; what it returns must be finite, and of one length for all utterances.
         """

@@ -38,6 +38,8 @@ _HELD_OUT_LOSS = "validation/loss"
 #: An epoch's numbers that depend on the machine's clock.
 _CLOCK = ("seconds", "segments_per_second")
 _WEIGHTS = "weights.safetensors"
+#: A backbone has frames whatever a segment's length is.
+_ANY_STEPS = 64
 #: Steps of each size of batch that are computed call by call before they are recorded, as CUDA asks for.
 _UNRECORDED = 3
 
@@ -165,10 +167,15 @@ def check_trainable(recipe: Sgd, backbone: Backbone) -> None:
     """Load the backbone once, so that what cannot be fine-tuned is told before any work.
 
     Raises:
-        UsageError: nothing in it can be changed, or nothing is left to change.
+        UsageError: nothing in it can be changed, or nothing is left to change; or it makes several vectors a segment.
         BserkitError: the weights cannot be had or do not fit the architecture.
     """
     network, _ = loaded(backbone, "cpu")
+    if backbone.frame_bounds(_ANY_STEPS) is not None:
+        raise UsageError(
+            f"--finetune learns from one vector a segment, but backbone {backbone.spec} makes one a frame. Leave "
+            "--finetune out."
+        )
     if not any(value.requires_grad for value in network.parameters()):
         raise UsageError(f"backbone {backbone.spec} has nothing that can be fine-tuned; leave --finetune out.")
     _freeze(network, recipe)

@@ -95,7 +95,9 @@ def bserkit_channels() -> Iterable[type[ChannelTransform]]:
 def bserkit_frontends() -> Iterable[type[Frontend]]:
     """Add frontends.
 
-    One that sets ``makes = "waveform"`` hands on ``(channel, 1, time)`` instead of planes.
+    One that sets ``makes = "waveform"`` makes ``(channel, segment, time)`` instead of planes: the whole utterance as
+    one segment, or cut into several of equal length. One that cuts should offer ``stream`` too, so that an hour is not
+    held in memory.
 
     Example:
         .. code-block:: python
@@ -132,8 +134,14 @@ def bserkit_frontends() -> Iterable[type[Frontend]]:
 def bserkit_backbones() -> Iterable[type[Backbone]]:
     """Add backbones.
 
-    One that sets ``reads = "waveform"`` and has a parameter ``sample_rate`` is given a whole utterance, ``(1, time)``,
-    at a time instead of planes, by the frontend ``waveform``.
+    One that sets ``reads = "waveform"`` and has a parameter ``sample_rate`` is given waveforms instead of planes, by
+    the frontend ``waveform``: one at a time, ``(1, time)``, unless ``batching = "equal"`` says that its network takes
+    several of one length, ``(segment, time)``, or ``batching = "masked"`` that it takes several that are filled up with
+    zeros, and a mask of the same shape that is true where they are not.
+
+    A network that makes several vectors of a segment, ``(segment, frame, feature)``, says by ``frame_bounds(length)``
+    where in a segment of so many samples (or columns of planes) each of them lies; ``plugins/short_time.py`` does.
+    Every vector is kept with its times, and a pooler is given all of them in time's order.
 
     Example:
         .. code-block:: python

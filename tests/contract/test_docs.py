@@ -48,7 +48,7 @@ def test_the_readmes_plugin_is_the_one_that_is_shipped(tmp_path):
 def test_shipped_plugins_load():
     plugins = load_plugins([ROOT / "plugins"])
     assert not plugins.failures
-    assert {"quantiles", "random_forest"} <= {source.name for source in plugins.sources}
+    assert {"quantiles", "random_forest", "short_time"} <= {source.name for source in plugins.sources}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
