@@ -10,6 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from bserkit import BserkitError, ChannelView, FittedNormaliser, Normaliser, Views
 from bserkit.component import build
+from bserkit.corpora.protocols import Fold
+from bserkit.evaluation.cross_validation import evaluate
 from bserkit.learning.model import fit_model
 from bserkit.learning.model_files import load_model, model_content, save_model
 from bserkit.learning.normalising import fit_normaliser, normalise
@@ -17,6 +19,7 @@ from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.normalisers import PrincipalComponents, Speaker
 from bserkit.plugins.registry import load_plugins
+from bserkit.progress import Silent
 
 TRANSFORMS = {"left": "lr", "right": "lr"}
 BUILT_IN = load_plugins(outside=False)
@@ -87,6 +90,16 @@ def test_unknown_speakers_take_training_statistics():
     assert "fewer than 2 recordings, are standardised by all training utterances" in note
     assert fitted.notes(view([[1.0], [2.0]])) == ()
     assert Speaker().fit(given).notes(given) == ()
+
+
+def test_a_run_notes_that_test_speakers_are_unknown():
+    views = corpus()
+    nameless = replace(views, speakers=np.where(views.speakers == "s4", "", views.speakers))
+    fold = Fold("last", np.arange(48), np.arange(48, 60))
+    chosen = Mean(), LinearSvm(), Silent()
+    (note,) = evaluate(nameless, [fold], *chosen, normaliser=Speaker(by="each")).notes()
+    assert note.startswith("utterances of unknown speakers, or of those with fewer than 5 recordings")
+    assert evaluate(views, [fold], *chosen, normaliser=Speaker(by="each")).notes() == []
 
 
 def test_nothing_lies_farther_out_than_training_can():

@@ -17,7 +17,7 @@ class Vlad(LearningPooler):
 
     A vector of locally aggregated descriptors (Jegou et al., "Aggregating local descriptors into a compact image
     representation", CVPR 2010, section 3). The centres are those of k-means on segments of the training utterances, as
-    many of each, drawn at random: at most ``sample`` are in memory at once, but one of each utterance.
+    many of each, drawn at random: at most ``sample`` are held in memory, but one of each utterance.
     """
 
     name = "vlad"
@@ -47,7 +47,7 @@ class Vlad(LearningPooler):
         with warnings.catch_warnings(), threadpool_limits(1):
             # Where segments are alike some centres coincide: to all but one of these nothing is nearest.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found = KMeans(self.centres, n_init=1, random_state=self.seed).fit(drawn)
+            found = KMeans(self.centres, n_init=1, random_state=self.seed, copy_x=False).fit(drawn)
         return _FittedVlad(self, found.cluster_centers_)
 
     def restore(self, state: Mapping[str, Any]) -> FittedPooler:
