@@ -8,22 +8,45 @@ import re
 import textwrap
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grimp
 
-from bserkit import schema
+from bserkit import schema, testing
 from bserkit.evaluation import comparison, results
 from bserkit.experiments.settings import SETTINGS
 from bserkit.features import example as channels
 from bserkit.plugins import hooks
+from bserkit.plugins.builtin.channels import MidSide
+from bserkit.plugins.builtin.classifiers import LinearSvm
+from bserkit.plugins.builtin.codebooks import Vlad
+from bserkit.plugins.builtin.corpora.manifest import Manifest
+from bserkit.plugins.builtin.frontends import LogMel
+from bserkit.plugins.builtin.fusers import TwoStage
+from bserkit.plugins.builtin.normalisers import Speaker
+from bserkit.plugins.builtin.poolers import BlockMax
 from bserkit.plugins.registry import CONTRACTS
 from bserkit.reporting import paper_tables
+from bserkit.testing import behaviour, recipes
+from bserkit.testing import plugins as plugin_rules
 from bserkit.text import markdown_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "bserkit"
 #: The folders from the top; each imports only those below it, as pyproject.toml has the checks hold.
-FOLDERS = ("cli", "experiments", "plugins", "reporting", "evaluation", "learning", "features", "corpora", "tracking")
+FOLDERS = (
+    *("cli", "experiments", "testing", "plugins", "reporting", "evaluation", "learning", "features", "corpora"),
+    "tracking",
+)
+#: Rules of components of every kind.
+SHARED = {
+    one.__name__.replace("_", "-") for one in (*recipes.CHECKS, *behaviour.SHARED, behaviour.makes_the_same_in_threads)
+}
+#: The title of the rules of several kinds, and of those of one of them.
+KINDS = {"normaliser": "A normaliser, classifier or fusion", "classifier": "A classifier, beside those"}
 WRITTEN = "<!-- Written by docs/make.py; do not edit. -->\n"
 
 #: The pipeline, with the shapes between its stages.
@@ -66,7 +89,41 @@ def plugins() -> str:
             described = (inspect.getdoc(method) or "").splitlines()[0].replace("``", "`")
             parts.append(f"- `{name}{inspect.signature(method)}`: {described}")
         parts += ["", f"```python\n{example(hook)}```\n"]
-    return "\n".join(parts)
+    return "\n".join([*parts, *checks()])
+
+
+def checks() -> list[str]:
+    """Return the section of what a plugin's author can check, and every rule."""
+    written = {"plugin": [(check_name(rule), inspect.getdoc(rule)) for rule in plugin_rules.CHECKS], "component": []}
+    seen = set()
+    for one in (
+        Manifest(),
+        MidSide(),
+        LogMel(),
+        testing.BandMeans(),
+        BlockMax(),
+        Vlad(),
+        Speaker(),
+        LinearSvm(),
+        TwoStage(),
+    ):
+        for check in testing.checks_of(one, HERE):
+            if check.name not in seen:
+                seen.add(check.name)
+                kind = "component" if check.name in SHARED else KINDS.get(one.kind, f"Of the kind {one.kind}")
+                written.setdefault(kind, []).append((check.name, check.rule))
+    titles = {"plugin": "A plugin", "component": "Every component"}
+    parts = ["## Checks\n", re.sub(r"(?<!`)``(?!`)", "`", inspect.getdoc(testing).partition("\n\n")[2]) + "\n"]
+    for kind, rules in written.items():
+        parts.append(f"{titles.get(kind, kind)}:\n")
+        parts += [f"- `{name}`: {' '.join(rule.replace('``', '`').split())}" for name, rule in rules]
+        parts.append("")
+    return parts
+
+
+def check_name(rule: Callable[..., None]) -> str:
+    """Return the name of a check."""
+    return rule.__name__.replace("_", "-")
 
 
 def first_line(path: Path) -> str:

@@ -29,6 +29,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from bserkit.testing import sample_corpus
+from bserkit.testing.samples import SAMPLE_RATE
+
 # How long an example takes says nothing on a busy machine; the examples are the same at each run.
 hypothesis.settings.register_profile("bserkit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("bserkit")
@@ -37,11 +40,6 @@ hypothesis.settings.load_profile("bserkit")
 # are to be interrupted must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SAMPLE_RATE = 16000
-SPEAKERS = ("ann", "bob", "cat", "dan")
-#: How many takes each speaker has of each emotion: not the same number, so that accuracy and UAR differ.
-TAKES = {"calm": 4, "glad": 3, "mad": 2}
-
 #: Backbone ``band-means``: no network, so a run takes seconds. With BAND_MEANS_PAUSE it waits so many seconds after
 #: every batch but the first of its process, so that a test can break the work off half-way.
 BAND_MEANS = '''
@@ -49,25 +47,15 @@ import itertools
 import os
 import time
 
-from bserkit import Backbone, hookimpl
+import bserkit.testing
+from bserkit import hookimpl
 
 
-class BandMeans(Backbone):
+class BandMeans(bserkit.testing.BandMeans):
     """No network at all: the mean of each mel band of each plane."""
 
-    name = "band-means"
-    bands: int = 64
-
-    def weights_digest(self):
-        return "none"
-
-    def feature_size(self):
-        return 3 * self.bands
-
     def load(self, device):
-        import torch
-
-        means = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((self.bands, 1)), torch.nn.Flatten()).to(device)
+        means = super().load(device)
         if pause := float(os.environ.get("BAND_MEANS_PAUSE", "0")):
             batches = itertools.count()
             means.register_forward_pre_hook(lambda *_: time.sleep(pause) if next(batches) else None)
@@ -292,17 +280,7 @@ def cli(run_cli, tmp_path):
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     """The folder of a stereo corpus: 36 files, four speakers and three emotions that can be told apart, if not well."""
-    folder = tmp_path_factory.mktemp("corpus")
-    (folder / "wav").mkdir()
-    rows = []
-    for speaker, speaker_name in enumerate(SPEAKERS):
-        for emotion, (emotion_name, takes) in enumerate(TAKES.items()):
-            for take in range(takes):
-                name = f"wav/{speaker_name}-{emotion_name}-{take}.wav"
-                soundfile.write(folder / name, _voice(speaker, emotion, take), SAMPLE_RATE, "PCM_16")
-                rows.append((name, emotion_name, speaker_name))
-    _write_manifest(folder / "manifest.csv", rows)
-    return folder
+    return sample_corpus(tmp_path_factory.mktemp("corpus")).parent
 
 
 @pytest.fixture
@@ -370,15 +348,6 @@ class Spoken:
         models = {}
         chosen = Mean(), LinearSvm(), Silent(), models.__setitem__, normaliser
         return evaluate(self.source(pooler), [self.fold], *chosen), models[0]
-
-
-def _voice(speaker, emotion, take):
-    generator = np.random.default_rng((speaker, emotion, take))
-    time = np.arange(int((0.9 + 0.1 * take) * SAMPLE_RATE)) / SAMPLE_RATE
-    pitch = 200 + 50 * speaker + 40 * emotion + 30 * generator.normal()
-    tone = np.sign(np.sin(2 * np.pi * pitch * time)) * (1 + 0.3 * np.sin(2 * np.pi * (2 + emotion) * time))
-    stereo = 0.2 * np.stack([tone, 0.7 * np.roll(tone, 3 + speaker)], axis=1)
-    return (stereo + generator.normal(0, 0.05, stereo.shape)).clip(-0.99, 0.99)
 
 
 def _write_manifest(path, rows, columns=("path", "label", "speaker")):

@@ -6,6 +6,7 @@ import click
 
 from bserkit.cli.audit import audit
 from bserkit.cli.cache import cache
+from bserkit.cli.check import check
 from bserkit.cli.compare import compare
 from bserkit.cli.components import components, plugins
 from bserkit.cli.extract import extract
@@ -37,5 +38,5 @@ def main(verbose: bool) -> None:
     """
 
 
-for command in (run, sweep, compare, report, extract, audit, components, plugins, ui, cache):
+for command in (run, sweep, compare, report, extract, audit, components, plugins, check, ui, cache):
     main.add_command(command)

@@ -102,7 +102,6 @@ def bserkit_frontends() -> Iterable[type[Frontend]]:
     Example:
         .. code-block:: python
 
-            import torch
             from bserkit import Frontend, Segments, hookimpl
 
 
@@ -112,6 +111,8 @@ def bserkit_frontends() -> Iterable[type[Frontend]]:
                 name = "envelope"
 
                 def segments(self, waveform, sample_rate):
+                    import torch
+
                     step = sample_rate // 64
                     missing = max(0, 64 * step - waveform.shape[1])
                     waveform = torch.nn.functional.pad(waveform, (0, missing))
@@ -146,7 +147,6 @@ def bserkit_backbones() -> Iterable[type[Backbone]]:
     Example:
         .. code-block:: python
 
-            import torch
             from bserkit import Backbone, hookimpl
 
 
@@ -163,6 +163,8 @@ def bserkit_backbones() -> Iterable[type[Backbone]]:
                     return 3 * self.bands
 
                 def load(self, device):
+                    import torch
+
                     means = torch.nn.AdaptiveAvgPool2d((self.bands, 1))
                     return torch.nn.Sequential(means, torch.nn.Flatten()).to(device).eval()
 

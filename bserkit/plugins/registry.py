@@ -9,7 +9,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -60,11 +60,13 @@ class Source:
         name: ``built-in``, a distribution's entry point or a file's name.
         location: what a user would open or uninstall.
         version: a distribution's version, or the first digits of the file's SHA-256.
+        module: the name of the imported module; empty where it could not be imported.
     """
 
     name: str
     location: str
     version: str
+    module: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ class Plugins:
     registered: tuple[Registered, ...]
     sources: tuple[Source, ...]
     failures: tuple[Failure, ...]
+
+    @property
+    def outside(self) -> list[Source]:
+        """Every plugin that is not built in, those that failed to load included."""
+        found = dict.fromkeys([*self.sources, *(failure.source for failure in self.failures)])
+        return [source for source in found if source.name != "built-in"]
 
     def of_kind(self, kind: str) -> dict[str, list[Registered]]:
         """Return what is registered of a kind, by name; several under one name are a conflict."""
@@ -161,13 +169,14 @@ class Plugins:
         return self.find(component.kind, component.name).source
 
 
-def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
-    """Load built-ins, then entry points, then the files of the named folders, by name.
+def load_plugins(folders: Iterable[Path] = (), outside: bool = True, modules: Iterable[ModuleType] = ()) -> Plugins:
+    """Load built-ins, then entry points, then the files of the named folders, by name, then modules.
 
     Args:
         folders: folders of single-file plugins, whose every ``.py`` file is loaded unless its name begins with ``_``;
             or such a file.
         outside: false leaves out everything but the built-ins.
+        modules: plugins that were imported already; one that is an entry point too counts once.
 
     Raises:
         UsageError: a named folder or file does not exist.
@@ -195,11 +204,14 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True) -> Plugins:
                     "such file."
                 )
             paths = [folder] if is_file else sorted(folder.glob("[!_.]*.py"))
-            if any(_module_name(path) in sys.modules for path in paths):
+            if any(module_name(path) in sys.modules for path in paths):
                 # What an earlier loading of these files imported beside them is read anew, as they are.
                 forget(folder.parent if is_file else folder)
             for path in paths:
                 loader.load_file(path)
+    for module in modules:
+        if not loader.manager.is_registered(module):
+            loader.add(module, Source(module.__name__, module.__file__ or module.__name__, "imported"))
     return Plugins(tuple(loader.registered), tuple(loader.sources), tuple(loader.failures))
 
 
@@ -232,9 +244,10 @@ class _Loader:
                 Failure(Source(path.stem, str(path), "unknown"), f"it cannot be read: {error.strerror}")
             )
             return
-        self.load(Source(path.stem, str(path.resolve()), version), lambda: _import_file(path))
+        self.load(Source(path.stem, str(path.resolve()), version), lambda: import_file(path))
 
     def add(self, plugin: ModuleType, source: Source) -> None:
+        source = replace(source, module=getattr(plugin, "__name__", ""))
         unmarked = [
             name
             for name, _ in inspect.getmembers(plugin, inspect.isfunction)
@@ -294,13 +307,14 @@ def _problem(component: object, contract: type[Component]) -> str:
     return ""
 
 
-def _module_name(path: Path) -> str:
-    # The module is kept under a name of its own, so that its components can be pickled.
+def module_name(path: Path) -> str:
+    """Return the name that a file's module is kept under, one of its own, so that its components can be pickled."""
     return f"bserkit_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
 
 
-def _import_file(path: Path) -> ModuleType:
-    name = _module_name(path)
+def import_file(path: Path) -> ModuleType:
+    """Import a single-file plugin, anew at each call, under a name of its own."""
+    name = module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported")

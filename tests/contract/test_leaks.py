@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from bserkit import Views, speaker_groups
+from bserkit import Views
 from bserkit.corpora.protocols import Fold
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.learning.model_files import model_content
@@ -21,85 +21,44 @@ from bserkit.plugins.builtin.fusers import Feature, Mean, TwoStage
 from bserkit.plugins.builtin.linear_svm import SEARCHED_COSTS, LinearSVM, _Block, _Scaled
 from bserkit.plugins.builtin.normalisers import PrincipalComponents, Speaker
 from bserkit.progress import Silent
+from bserkit.testing import sample_views
+from bserkit.testing.leaks import (
+    features_of_a_test_item_move_others,
+    folds_of,
+    labels_of_test_items_move_something,
+    learned,
+    marked_item,
+    with_a_loud_item,
+)
 
-TRANSFORMS = {"left": "lr", "right": "lr", "mid": "ms", "side": "ms"}
+MONO = {"mono": "mono"}
 FUSERS = [TwoStage(), Feature(), Mean()]
-CLASSIFIERS = [LinearSvm(), PartialLeastSquares(components=3), PcaSvm()]
 SEARCHING = [LinearSvm(c="search"), PcaSvm(c="search")]
-PAIRS = [(fuser, one) for fuser in FUSERS for one in CLASSIFIERS] + [(Mean(), one) for one in SEARCHING]
+#: What the checks of single components leave out, which try a fuser with linear-svm and a classifier with the mean.
+PAIRS = [
+    *((fuser, one) for fuser in (TwoStage(), Feature()) for one in (PartialLeastSquares(components=3), PcaSvm())),
+    *((Mean(), one) for one in SEARCHING),
+]
 #: Normalisers by which a test utterance moves nothing but itself, and those by which it moves others of its fold too.
 ALONE, TOGETHER = [Speaker(), PrincipalComponents(components=3)], [Speaker(by="each")]
-#: One item of the first test fold.
-MARKED = 7
 
 every_fuser = pytest.mark.parametrize("fuser", FUSERS, ids=lambda one: one.name)
 every_normaliser = pytest.mark.parametrize("normaliser", [*ALONE, *TOGETHER], ids=lambda one: one.spec)
 every_pair = pytest.mark.parametrize(("fuser", "classifier"), PAIRS, ids=lambda one: one.spec)
 
 
-def corpus(seed=0, transforms=TRANSFORMS):
-    generator = np.random.default_rng(seed)
-    labels = np.array([f"c{index % 3}" for index in range(60)])
-    speakers = np.array([f"s{index // 12}" for index in range(60)])
-    features = {}
-    for channel in transforms:
-        features[channel] = generator.normal(size=(60, 8)).astype(np.float32)
-        features[channel][:, :3] += labels[:, None] == np.array(["c0", "c1", "c2"])
-    return Views(features, transforms, ("c0", "c1", "c2"), labels, speakers)
-
-
 def first_fold(views):
-    group_of = speaker_groups(views.speakers, 5)
-    return Fold("first", np.flatnonzero(group_of != 0), np.flatnonzero(group_of == 0))
-
-
-def learned(views, fuser, classifier, rows=slice(None), normaliser=None):
-    """Evaluate one fold by the real code; return every part's scores of some test items, the trials and the model."""
-    models = {}
-    result = evaluate(views, [first_fold(views)], fuser, classifier, Silent(), models.__setitem__, normaliser)
-    (outcome,) = result.outcomes
-    scores = {part: scores[rows].tolist() for part, scores in result.scores.items()}
-    return scores, outcome.trials, model_content(models[0])
-
-
-def with_a_loud_test_item(views):
-    loud = {channel: values.copy() for channel, values in views.features.items()}
-    for values in loud.values():
-        values[MARKED] = 1e4
-    return replace(views, features=loud)
-
-
-def features_of_a_test_item_move_others(views, fuser, classifier, normaliser=None):
-    """Make one test item enormous and say whether that changes the others' scores, or anything that was learned."""
-    test = first_fold(views).test
-    others = np.flatnonzero(test != MARKED)
-    assert len(others) == len(test) - 1
-    before, after = (
-        learned(one, fuser, classifier, others, normaliser) for one in (views, with_a_loud_test_item(views))
-    )
-    return before != after
-
-
-def labels_of_test_items_move_something(views, fuser, classifier, normaliser=None):
-    """Exchange the labels of the test items and say whether that changes any score, or anything that was learned."""
-    wrong = views.labels.copy()
-    test = first_fold(views).test
-    wrong[test] = np.roll(views.labels[test], 1)
-    assert (wrong[test] != views.labels[test]).all()
-    before, after = (
-        learned(one, fuser, classifier, normaliser=normaliser) for one in (views, replace(views, labels=wrong))
-    )
-    return before != after
+    return folds_of(views)[0]
 
 
 @every_pair
 def test_test_features_move_only_their_own_scores(fuser, classifier):
-    assert not features_of_a_test_item_move_others(corpus(), fuser, classifier)
+    assert not features_of_a_test_item_move_others(sample_views(), fuser, classifier)
 
 
 @every_pair
 def test_labels_of_test_items_move_nothing(fuser, classifier):
-    assert not labels_of_test_items_move_something(corpus(), fuser, classifier)
+    assert not labels_of_test_items_move_something(sample_views(), fuser, classifier)
 
 
 @pytest.fixture
@@ -123,7 +82,7 @@ def test_a_scaler_fitted_on_all_items_is_noticed(fuser, kept, monkeypatch):
         scaler = StandardScaler().fit(kept[-1].features["mono"])
         return _Scaled(scaler.mean_, 1 / scaler.scale_, scaler.transform(block.X))
 
-    views = corpus(transforms={"mono": "mono"})
+    views = sample_views(transforms=MONO)
     assert not features_of_a_test_item_move_others(views, fuser, LinearSvm())
     monkeypatch.setattr(_Block, "_scaled", by_all)
     assert features_of_a_test_item_move_others(views, fuser, LinearSvm())
@@ -134,12 +93,12 @@ def test_a_model_that_keeps_a_test_item_is_noticed(kept, monkeypatch):
 
     def keep(estimator, X, y):
         fitted = fit(estimator, X, y)
-        fitted.example_ = kept[-1].features["left"][MARKED].copy()
+        fitted.example_ = kept[-1].features["left"][marked_item(first_fold(kept[-1]))].copy()
         return fitted
 
-    assert not features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm())
+    assert not features_of_a_test_item_move_others(sample_views(), Mean(), LinearSvm())
     monkeypatch.setattr(LinearSVM, "fit", keep)
-    assert features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm())
+    assert features_of_a_test_item_move_others(sample_views(), Mean(), LinearSvm())
 
 
 def test_fusion_weights_tuned_on_test_data_are_noticed(kept, monkeypatch):
@@ -152,9 +111,9 @@ def test_fusion_weights_tuned_on_test_data_are_noticed(kept, monkeypatch):
         fitted.weights = TwoStage(tune="oracle").oracle(scores, test.transforms, test.labels, test.classes).weights
         return fitted
 
-    assert not labels_of_test_items_move_something(corpus(), TwoStage(), LinearSvm())
+    assert not labels_of_test_items_move_something(sample_views(), TwoStage(), LinearSvm())
     monkeypatch.setattr(TwoStage, "fit", peek)
-    assert labels_of_test_items_move_something(corpus(), TwoStage(), LinearSvm())
+    assert labels_of_test_items_move_something(sample_views(), TwoStage(), LinearSvm())
 
 
 @every_fuser
@@ -165,7 +124,7 @@ def test_a_cost_chosen_on_test_items_is_noticed(fuser, kept, monkeypatch):
         right = [(machine.predict(test.features["mono"]) == test.labels).mean() for machine in machines]
         return SEARCHED_COSTS[int(np.argmax(right))]
 
-    views = corpus(transforms={"mono": "mono"})
+    views = sample_views(transforms=MONO)
     assert not labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
     monkeypatch.setattr(LinearSVM, "_search", on_test)
     assert labels_of_test_items_move_something(views, fuser, LinearSvm(c="search"))
@@ -174,26 +133,26 @@ def test_a_cost_chosen_on_test_items_is_noticed(fuser, kept, monkeypatch):
 @every_fuser
 @every_normaliser
 def test_labels_of_test_items_move_no_normaliser(fuser, normaliser):
-    assert not labels_of_test_items_move_something(corpus(), fuser, LinearSvm(), normaliser)
+    assert not labels_of_test_items_move_something(sample_views(), fuser, LinearSvm(), normaliser)
 
 
 @every_fuser
 @pytest.mark.parametrize("normaliser", ALONE, ids=lambda one: one.spec)
 def test_normaliser_lets_test_item_move_no_other(fuser, normaliser):
-    assert not features_of_a_test_item_move_others(corpus(), fuser, LinearSvm(), normaliser)
+    assert not features_of_a_test_item_move_others(sample_views(), fuser, LinearSvm(), normaliser)
 
 
 @every_fuser
 @pytest.mark.parametrize("normaliser", TOGETHER, ids=lambda one: one.spec)
 def test_unlabelled_test_items_move_nothing_learned(fuser, normaliser):
-    views = corpus()
+    views = sample_views()
     # As if two spoke in the fold: of the one whose features stay nothing may move either.
     views = replace(views, speakers=np.where(np.arange(60) < 6, "s0b", views.speakers))
     fold = Fold("first", np.arange(12, 60), np.arange(12))
     others = np.flatnonzero(views.speakers[fold.test] == "s0b")
     quiet, loud = ({}, {})
     scored = []
-    for one, kept in ((views, quiet), (with_a_loud_test_item(views), loud)):
+    for one, kept in ((views, quiet), (with_a_loud_item(views, 7), loud)):
         result = evaluate(one, [fold], fuser, LinearSvm(), Silent(), kept.__setitem__, normaliser)
         scored.append({part: scores.tolist() for part, scores in result.scores.items()})
     assert model_content(quiet[0]) == model_content(loud[0])
@@ -207,9 +166,9 @@ def test_unlabelled_test_items_move_nothing_learned(fuser, normaliser):
 @pytest.mark.parametrize("normaliser", ALONE, ids=lambda one: one.spec)
 def test_normaliser_fitted_on_all_items_is_noticed(normaliser, kept, monkeypatch):
     fit = type(normaliser).fit
-    assert not features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm(scale="none"), normaliser)
+    assert not features_of_a_test_item_move_others(sample_views(), Mean(), LinearSvm(scale="none"), normaliser)
     monkeypatch.setattr(type(normaliser), "fit", lambda own, _: fit(own, kept[-1].channel("left")))
-    assert features_of_a_test_item_move_others(corpus(), Mean(), LinearSvm(scale="none"), normaliser)
+    assert features_of_a_test_item_move_others(sample_views(), Mean(), LinearSvm(scale="none"), normaliser)
 
 
 def test_normaliser_learning_from_test_is_noticed(kept, monkeypatch):
@@ -220,9 +179,9 @@ def test_normaliser_learning_from_test_is_noticed(kept, monkeypatch):
         chosen = test.take(test.labels == "c0").channel("left")
         return fit(own, chosen)
 
-    assert not labels_of_test_items_move_something(corpus(), Mean(), LinearSvm(scale="none"), Speaker())
+    assert not labels_of_test_items_move_something(sample_views(), Mean(), LinearSvm(scale="none"), Speaker())
     monkeypatch.setattr(Speaker, "fit", by_labels)
-    assert labels_of_test_items_move_something(corpus(), Mean(), LinearSvm(scale="none"), Speaker())
+    assert labels_of_test_items_move_something(sample_views(), Mean(), LinearSvm(scale="none"), Speaker())
 
 
 def test_sound_of_test_utterances_moves_no_pooler(spoken):
@@ -274,5 +233,6 @@ def test_fusers_see_test_utterances_without_labels():
             fitted.scores = scores
             return fitted
 
-    learned(corpus(), Peeking(), LinearSvm())
+    views = sample_views()
+    learned(views, [first_fold(views)], Peeking(), LinearSvm())
     assert [len(labels) for labels in handed_over] == [0]

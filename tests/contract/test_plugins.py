@@ -1,4 +1,3 @@
-import inspect
 import pickle
 import re
 import subprocess
@@ -7,27 +6,14 @@ import textwrap
 
 import numpy as np
 import pytest
-import soundfile
 from click.testing import CliRunner
 
 from bserkit import (
-    Backbone,
-    ChannelTransform,
-    Classifier,
-    CorpusReader,
-    Frontend,
     Fuser,
-    Normaliser,
     Pooler,
     UsageError,
-    Views,
-    class_scores,
-    fit_classifier,
 )
 from bserkit.cli import main
-from bserkit.corpora.reading import read_corpus
-from bserkit.learning.model import fit_model
-from bserkit.learning.model_files import load_model, save_model
 from bserkit.plugins import hooks
 from bserkit.plugins.registry import CONTRACTS, KINDS, load_plugins
 
@@ -69,150 +55,9 @@ def reasons(plugins, source):
     return [failure.reason for failure in plugins.failures if failure.source.name == source]
 
 
-def example(hook):
-    documentation = inspect.getdoc(getattr(hooks, hook)) or ""
-    _, found, code = documentation.partition(".. code-block:: python\n")
-    assert found, f"{hook} shows no example"
-    return textwrap.dedent(code)
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    """Return a folder that holds the example of every hook's documentation as a plugin file."""
-    folder = tmp_path_factory.mktemp("examples")
-    for hook in HOOKS:
-        (folder / f"{hook}_example.py").write_text(example(hook))
-    return load_plugins([folder])
-
-
-def make_example(plugins, hook):
-    (name,) = names(plugins, f"{hook}_example")
-    return plugins.make(CONTRACTS[hook], name)
-
-
-def views(items=12):
-    generator = np.random.default_rng(0)
-    labels = np.array(["joy", "fear", "rage"] * (items // 3))
-    features = {
-        channel: generator.normal(size=(items, 4)).astype(np.float32) + (labels == "joy")[:, None]
-        for channel in ("left", "right")
-    }
-    speakers = np.array([f"s{index // 3}" for index in range(items)])
-    return Views(features, {"left": "lr", "right": "lr"}, ("fear", "joy", "rage"), labels, speakers)
-
-
 def test_kinds_but_protocol_and_finetune_have_hooks():
     assert set(HOOKS) == set(CONTRACTS)
     assert set(KINDS) == {contract.kind for contract in CONTRACTS.values()} | {"protocol", "finetune"}
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_example_is_a_complete_plugin(examples, hook):
-    assert inspect.getdoc(getattr(hooks, hook)).splitlines()[0].endswith(".")
-    assert reasons(examples, f"{hook}_example") == []
-    component = make_example(examples, hook)
-    assert isinstance(component, CONTRACTS[hook])
-    assert type(component).__doc__
-    assert pickle.loads(pickle.dumps(component)) == component  # noqa: S301
-
-
-def test_the_example_of_a_reader_reads_a_corpus(examples, tmp_path):
-    for name in ("anna_joy_1", "anna_fear_2", "ben_joy_1"):
-        soundfile.write(tmp_path / f"{name}.wav", np.full((40, 2), 0.1), 16000)
-    reader = make_example(examples, "bserkit_corpora")
-    assert isinstance(reader, CorpusReader)
-    corpus = read_corpus(tmp_path, reader)
-    assert corpus.items == ["anna_fear_2.wav", "anna_joy_1.wav", "ben_joy_1.wav"]
-    assert corpus.labels == ("fear", "joy")
-    assert corpus.speakers == ("anna", "ben")
-
-
-def test_example_transform_makes_a_row_per_output(examples):
-    import torch
-
-    transform = make_example(examples, "bserkit_channels")
-    assert isinstance(transform, ChannelTransform)
-    stereo = torch.randn(2, 500)
-    made = transform.transform(stereo)
-    assert made.shape == (len(transform.outputs), 500)
-    assert torch.equal(made[0], stereo[0])
-
-
-@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
-@pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 2.5])
-def test_example_frontend_works_at_any_rate_and_length(examples, sample_rate, seconds):
-    import torch
-
-    frontend = make_example(examples, "bserkit_frontends")
-    assert isinstance(frontend, Frontend)
-    waveform = torch.randn(2, round(seconds * sample_rate))
-    planes, times = frontend.segments(waveform, sample_rate)
-    assert planes.ndim == 5
-    assert planes.shape[:3] == (2, len(times), 3)
-    assert len(times) >= 1
-    assert (times[:, 1] > times[:, 0]).all()
-    alone = frontend.segments(waveform[1:], sample_rate)
-    assert torch.equal(alone.planes[0], planes[1])
-
-
-def test_example_backbone_makes_the_announced_features(examples):
-    import torch
-
-    backbone = make_example(examples, "bserkit_backbones")
-    assert isinstance(backbone, Backbone)
-    assert backbone.weights_digest()
-    network = backbone.load("cpu")
-    assert not network.training
-    planes = torch.randn(5, 3, 64, 64, requires_grad=True)
-    made = network(planes)
-    assert made.shape == (5, backbone.feature_size())
-    made.sum().backward()
-    assert planes.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("segments", [1, 2, 7])
-def test_example_pooler_makes_vectors_of_one_length(examples, segments):
-    pool = make_example(examples, "bserkit_poolers")
-    assert isinstance(pool, Pooler)
-    made = pool.pool(np.random.default_rng(0).normal(size=(segments, 6)).astype(np.float32))
-    assert made.shape == (12,)
-    assert np.isfinite(made).all()
-
-
-def test_example_normaliser_is_fitted_and_saved(examples, tmp_path):
-    normaliser = make_example(examples, "bserkit_normalisers")
-    assert isinstance(normaliser, Normaliser)
-    assert not normaliser.uses_unlabelled()
-    fuser, classifier = (make_example(examples, f"bserkit_{kind}s") for kind in ("fuser", "classifier"))
-    model = fit_model(views(), fuser, classifier, normaliser)
-    save_model(model, tmp_path / "model")
-    made = {one.name: one for one in (normaliser, fuser, classifier)}
-    loaded = load_model(tmp_path / "model", lambda _, spec: made[spec.name])
-    np.testing.assert_array_equal(loaded.scores(views()), model.scores(views()))
-
-
-def test_example_classifier_is_fitted_and_scores(examples):
-    classifier = make_example(examples, "bserkit_classifiers")
-    assert isinstance(classifier, Classifier)
-    seen = views()
-    estimator = fit_classifier(classifier.make, seen.features["left"], seen.labels, seen.speakers)
-    assert classifier.make() is not classifier.make()
-    assert class_scores(estimator, seen.features["left"], seen.classes).shape == (12, 3)
-
-
-def test_the_example_of_a_fuser_is_fitted_and_saved(examples, tmp_path):
-    fuser = make_example(examples, "bserkit_fusers")
-    assert isinstance(fuser, Fuser)
-    seen = views()
-    classifier = make_example(examples, "bserkit_classifiers")
-    model = fit_model(seen, fuser, classifier)
-    scores = model.scores(seen.without_labels())
-    assert scores.shape == (12, 3)
-    assert np.isfinite(scores).all()
-    save_model(model, tmp_path / "model")
-    made = {fuser.name: fuser, classifier.name: classifier}
-    loaded = load_model(tmp_path / "model", lambda _, spec: made[spec.name])
-    np.testing.assert_array_equal(loaded.scores(seen), scores)
 
 
 def test_file_plugin_is_named_with_place_and_digest(tmp_path):

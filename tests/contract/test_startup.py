@@ -62,6 +62,7 @@ def completions(*words):
         ["report", "--help"],
         ["components"],
         ["plugins"],
+        ["check", "--help"],
         ["ui", "--help"],
     ],
     ids=" ".join,

@@ -1,4 +1,3 @@
-import pickle
 from typing import Literal
 
 import pytest
@@ -220,22 +219,6 @@ def test_components_compare_and_hash_by_kind_and_value():
     assert hash(PLUGINS.make(Pooler, "block-max:blocks=2")) == hash(PLUGINS.make(Pooler, "block-max"))
     assert PLUGINS.make(Pooler, "block-max:blocks=3") != PLUGINS.make(Pooler, "block-max")
     assert PLUGINS.make(Pooler, "block-max") != PLUGINS.make(Pooler, "block-avg")
-
-
-@pytest.mark.parametrize("registered", PLUGINS.registered, ids=lambda one: f"{one.component.kind}-{one.component.name}")
-def test_built_in_components_pickle_to_equal_ones(registered):
-    required = {name: "squeezenet1_1" for name, default, _, _ in registered.component.describe_parameters() if
-                default == "required"}  # fmt: skip
-    component = build(registered.component, Spec(registered.component.name, required))
-    assert pickle.loads(pickle.dumps(component)) == component  # noqa: S301
-
-
-@pytest.mark.parametrize("registered", PLUGINS.registered, ids=lambda one: f"{one.component.kind}-{one.component.name}")
-def test_all_built_in_parameters_are_described(registered):
-    assert registered.component.__doc__
-    for name, _, type_, description in registered.component.describe_parameters():
-        assert description, name
-        assert type_, name
 
 
 def test_descriptions_hold_name_default_type_and_text():

@@ -1,0 +1,66 @@
+"""Targets: what a user names on the command line becomes the checks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bserkit.component import build, parse_specs
+from bserkit.errors import UsageError, nearest
+from bserkit.testing.checks import Check, component_checks, plugin_checks, whole_checks
+from bserkit.testing.plugins import Plugin
+
+if TYPE_CHECKING:
+    from bserkit.plugins.registry import Plugins, Registered, Source
+
+
+def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iterator[Check]:
+    """Yield the checks of what is named: of a component and its plugin, or of a plugin and all its components.
+
+    Args:
+        target: of a component ``name:key=value``; of a plugin its own name, its distribution's or its module's.
+        loaded: what there is to choose from.
+
+    Raises:
+        UsageError: there is nothing of the name, or a component cannot be made of what is given.
+    """
+    name = target.partition(":")[0]
+    components = [one for one in loaded.registered if one.component.name == name]
+    plugins = [source for source in loaded.outside if target in _names(source)]
+    if components:
+        yield from _checks_by_spec(target, components, loaded, data)
+    elif plugins:
+        for source in plugins:
+            yield from plugin_checks(Plugin(source, loaded), data)
+    else:
+        known = {one.component.name for one in loaded.registered} | {one.name for one in loaded.outside}
+        raise UsageError(
+            f"There is no component, plugin or installed package {target!r}{nearest(target, sorted(known))}. Give a "
+            "name that 'bserkit components' or 'bserkit plugins' lists, or a file that ends in .py."
+        )
+
+
+def checks_of_all(loaded: Plugins, data: Path | None = None) -> Iterator[Check]:
+    """Yield the checks of every plugin that is not built in, and of its components."""
+    for source in loaded.outside:
+        yield from plugin_checks(Plugin(source, loaded), data)
+
+
+def _checks_by_spec(target: str, components: list[Registered], loaded: Plugins, data: Path | None) -> Iterator[Check]:
+    """Yield the checks of each component that a spelling may mean, and those of its plugin."""
+    specs = parse_specs(target)
+    if len(specs) > 1:
+        raise UsageError(f"One component was expected, but {target!r} names {len(specs)}.")
+    for one in components:
+        made = build(one.component, specs[0])
+        if one.source in loaded.outside:
+            yield from whole_checks(Plugin(one.source, loaded))
+        yield from component_checks(made, data, one.source)
+
+
+def _names(source: Source) -> set[str]:
+    """Return what a plugin may be called."""
+    distribution, comma, value = source.location.partition(", ")
+    packaged = {distribution, distribution.replace("-", "_"), value.partition(":")[0]} if comma else set()
+    return {source.name, source.module, *packaged}
