@@ -168,12 +168,12 @@ def feature_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def _environment(cache, env):
+def _environment(cache, env, without=()):
     """The environment of a command: nothing of the caller's set-up reaches it but HOME."""
     own = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("BSERKIT_", "MLFLOW_")) and key not in {"FORCE_COLOR", "TORCH_HOME"}
+        if not key.startswith(("BSERKIT_", "MLFLOW_")) and key not in {"FORCE_COLOR", "TORCH_HOME", *without}
     }
     return own | {"BSERKIT_CACHE": str(cache)} | (env or {})
 
@@ -183,7 +183,8 @@ def start_cli(feature_cache):
     """Start ``bserkit ARGUMENTS`` in a process of its own: for kills, interrupts and several at once."""
 
     def start(*arguments, cwd, cache=None, env=None):
-        own = _environment(cache or feature_cache, env) | {"PYTHONFAULTHANDLER": "1"}
+        # As many threads as a user's command has, whatever the tests' own processes are held to.
+        own = _environment(cache or feature_cache, env, {"OMP_NUM_THREADS"}) | {"PYTHONFAULTHANDLER": "1"}
         command = [str(Path(sys.executable).with_name("bserkit")), *map(str, arguments)]
         # Into files rather than pipes: what a process said can be read when it ends, whoever else still holds its ends.
         said, warned = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
