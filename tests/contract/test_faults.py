@@ -412,6 +412,52 @@ def test_other_numbers_of_a_gpu_fail_their_check(monkeypatch):
         check_named(name, Net())()
 
 
+class Speech(Backbone):
+    """A vector every 10 ms of a waveform, less the mean of the whole, or what ``made`` says instead."""
+
+    name = "speech"
+    reads = "waveform"
+    batching = "masked"
+    sample_rate: int = 16000
+    made: str = "right"
+
+    def weights_digest(self):
+        return "none"
+
+    def feature_size(self):
+        return 160
+
+    def frame_bounds(self, length):
+        starts = 160 * np.arange(length // 160) + (length % 7 if self.made == "bounds" else 0)
+        return np.stack([starts, starts + 160 - 7], axis=1)
+
+    def load(self, device):
+        made = self.made
+
+        class Network(torch.nn.Module):
+            def forward(self, waveform, mask):
+                share = mask.float() if made != "filled" else torch.ones_like(waveform)
+                waveform = waveform - 10 * (waveform * share).abs().sum(1, keepdim=True) / share.sum(1, keepdim=True)
+                if made == "company":
+                    waveform = waveform - waveform.mean()
+                return waveform[:, : 160 * (waveform.shape[1] // 160)].unflatten(1, (-1, 160))
+
+        return Network().eval()
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        ("bounds", "has-frames-of-longer-segments-too"),
+        ("filled", "ignores-filling"),
+        ("company", "ignores-other-segments"),
+    ],
+)
+def test_a_faulty_speech_backbone_fails_its_check(made, name):
+    fails(name, Speech(made=made), "backbone speech")
+    check_named(name, Speech())()
+
+
 # Poolers.
 
 
@@ -808,6 +854,6 @@ def test_every_check_has_a_planted_fault():
         *READERS.values(),
     }
     written = Path(__file__).read_text(encoding="utf-8")
-    things = [First(), Learning(), Channels(), Pointwise(), Cut(), Net(), Learns(), Fuses(), Manifest()]
+    things = [First(), Learning(), Channels(), Pointwise(), Cut(), Net(), Speech(), Learns(), Fuses(), Manifest()]
     names = {check.name for thing in things for check in checks_of(thing, Path())}
     assert [name for name in names - planted if f'"{name}"' not in written] == []
