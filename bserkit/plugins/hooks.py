@@ -9,8 +9,8 @@ import within their package or beside their file, without comments and docstring
 of the libraries that it imports; and its parameters, with the content of each file that one of type ``Path`` names.
 Other data that moves numbers belongs into ``weights_digest``.
 
-What ``bserkit`` and ``bserkit.testing`` name in ``__all__``, and these hooks, are public: they change with a line in the
-changelog only, from 1.0 on in a major version only, and what will go warns for a version before.
+What ``bserkit`` and ``bserkit.testing`` name in ``__all__``, and these hooks, are public: they change with a line in
+the changelog only, from 1.0 on in a major version only, and what will go warns for a version before.
 """
 
 from __future__ import annotations
