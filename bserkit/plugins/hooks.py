@@ -308,6 +308,8 @@ def bserkit_fusers() -> Iterable[type[Fuser]]:
     A fitted fuser's ``choices``, by part what ``bserkit.chosen`` says of its classifier, and its ``notes``, to which
     ``bserkit.search_notes`` of each classifier belong, are logged by fold. ``FittedFuser.state`` and ``Fuser.restore``,
     two methods of one line, are what a model of it is saved and loaded by; without them it is evaluated all the same.
+    One that searches on inner groups of the training utterances takes ``views.parted(learn, score)`` of them, so that a
+    normaliser is fitted on what the search learns from alone.
 
     Example:
         .. code-block:: python

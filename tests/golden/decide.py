@@ -19,5 +19,6 @@ if __name__ == "__main__":
     settings = resolve(json.loads(sys.argv[2]), load_plugins(outside=False))
     prepared = prepare(settings, workspace)
     source = planned_features(settings, prepared.checked, prepared.folds, workspace)(None)
-    evaluation = evaluate(source, prepared.folds, settings.fusion, settings.classifier, workspace.reporter)
+    chosen = settings.fusion, settings.classifier, workspace.reporter
+    evaluation = evaluate(source, prepared.folds, *chosen, normaliser=settings.normaliser)
     print(results_of(evaluation, prepared.corpus, []).files()[PREDICTIONS], end="")

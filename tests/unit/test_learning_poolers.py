@@ -45,6 +45,18 @@ def test_vlad_of_a_segment_at_a_centre_is_zero():
     assert fitted.pool(np.array([[2.0]], dtype=np.float32)).tolist() == [0.0]
 
 
+def test_vlad_makes_nothing_of_rounding():
+    generator = np.random.default_rng(0)
+    # A feature is always zero, another always the same; a centre has but one utterance's segments.
+    utterances = [np.column_stack([generator.normal(size=(7, 3)), np.zeros(7), np.full(7, 0.1)]) for _ in range(5)]
+    utterances[4][:, 0] += 50
+    fitted = Vlad(centres=2).fit(segments_of(*utterances))
+    made = [fitted.pool(one).reshape(2, 5) for one in segments_of(*utterances).values]
+    assert not np.abs(made)[:, :, 3:].any()
+    assert not made[4].any()
+    assert np.abs(made[0]).sum() > 1
+
+
 def test_vlad_is_the_same_each_time_and_moves_by_seed():
     view = segments_of(*np.random.default_rng(0).normal(size=(20, 30, 4)))
     one, again, other = (Vlad(sample=100, seed=seed).fit(view).centres for seed in (0, 0, 1))

@@ -11,6 +11,9 @@ from pydantic import Field
 
 from bserkit import BserkitError, ChannelView, FittedPooler, LearningPooler, hookimpl
 
+#: Of the values that were added up, how much of a sum may be rounding.
+_ROUNDING = 1e-9
+
 
 class Vlad(LearningPooler):
     """By how much the segments that are nearest to each of several centres differ from it, added up.
@@ -47,8 +50,12 @@ class Vlad(LearningPooler):
         with warnings.catch_warnings(), threadpool_limits(1):
             # Where segments are alike some centres coincide: to all but one of these nothing is nearest.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found = KMeans(self.centres, n_init=1, random_state=self.seed, copy_x=False).fit(drawn)
-        return _FittedVlad(self, found.cluster_centers_)
+            found = KMeans(self.centres, n_init=1, random_state=self.seed).fit(drawn)
+        # k-means moves and rounds what it is given; a feature that is always zero has to stay zero.
+        centres = found.cluster_centers_.astype(np.float64)
+        for index in np.unique(found.labels_):
+            centres[index] = drawn[found.labels_ == index].mean(axis=0, dtype=np.float64)
+        return _FittedVlad(self, centres)
 
     def restore(self, state: Mapping[str, Any]) -> FittedPooler:
         """Return the fitted centres."""
@@ -62,13 +69,11 @@ class _FittedVlad(FittedPooler):
     def pool(self, segments: np.ndarray) -> np.ndarray:
         """Turn ``(segment, feature)`` into ``(feature',)``: one centre's features after the other's."""
         # Of the squared distance what is the same for all centres is left out.
-        nearest = (np.sum(self.centres**2, axis=1) - 2 * segments @ self.centres.T).argmin(axis=1)
-        made = np.stack(
-            [
-                (segments[nearest == index] - centre).sum(axis=0, dtype=np.float64)
-                for index, centre in enumerate(self.centres)
-            ]
-        ).ravel()
+        centres = self.centres.astype(np.float32)
+        nearest = (np.sum(centres**2, axis=1) - 2 * segments @ centres.T).argmin(axis=1)
+        made = np.concatenate(
+            [_differences(segments[nearest == index], centre) for index, centre in enumerate(self.centres)]
+        )
         if self.recipe.root:
             made = np.sign(made) * np.sqrt(np.abs(made))
         length = np.linalg.norm(made)
@@ -76,6 +81,14 @@ class _FittedVlad(FittedPooler):
 
     def state(self) -> dict[str, Any]:
         return {"centres": self.centres}
+
+
+def _differences(segments: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return ``(feature,)`` sums of the segments' differences from a centre; what is rounding alone is zero."""
+    sums, whole = (np.sum(one, axis=0, dtype=np.float64) for one in (segments, np.abs(segments)))
+    made = sums - len(segments) * centre
+    # The root would make much of it, and whoever scales features everything.
+    return np.where(np.abs(made) > _ROUNDING * (whole + len(segments) * np.abs(centre)), made, 0.0)
 
 
 def _some(segments: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
