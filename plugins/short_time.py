@@ -1,7 +1,6 @@
 """A vector a frame: bserkit run --plugins-dir plugins --backbone short-time --pooler block-max."""
 
 import numpy as np
-import torch
 
 from bserkit import Backbone, hookimpl
 
@@ -33,21 +32,21 @@ class ShortTime(Backbone):
 
     def load(self, device):
         """Return the network: (segment, time) -> (segment, frame, feature)."""
-        return LogPower(self.bands).to(device)
+        import torch
 
+        class LogPower(torch.nn.Module):
+            """Fourier transforms, and the mean power in bands."""
 
-class LogPower(torch.nn.Module):
-    """Fourier transforms, and the mean power in bands."""
+            def __init__(self, bands):
+                super().__init__()
+                self.register_buffer("window", torch.hann_window(WINDOW))
+                self.means = torch.nn.AdaptiveAvgPool1d(bands)
 
-    def __init__(self, bands):
-        super().__init__()
-        self.register_buffer("window", torch.hann_window(WINDOW))
-        self.means = torch.nn.AdaptiveAvgPool1d(bands)
+            def forward(self, waveform):
+                power = torch.fft.rfft(waveform.unfold(1, WINDOW, HOP) * self.window).abs() ** 2
+                return torch.log(self.means(power.flatten(0, 1)) + 1e-6).unflatten(0, power.shape[:2])
 
-    def forward(self, waveform):
-        """Turn (segment, time) into (segment, frame, feature)."""
-        power = torch.fft.rfft(waveform.unfold(1, WINDOW, HOP) * self.window).abs() ** 2
-        return torch.log(self.means(power.flatten(0, 1)) + 1e-6).unflatten(0, power.shape[:2])
+        return LogPower(self.bands).to(device).eval()
 
 
 @hookimpl

@@ -17,14 +17,16 @@ from bserkit.features.pooling import LearningPooler
 from bserkit.progress import Unstaged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from bserkit.corpora.checking import Checked
     from bserkit.experiments.settings import Settings
     from bserkit.features.extraction import Extraction
     from bserkit.features.pooling import Pooler
     from bserkit.workspace import Workspace
 
-#: Utterances that are held in memory at once.
-_ROW_GROUP = 64
+#: Utterances that are held in memory at once, and how much sound, seconds; of one that is longer, itself alone.
+_ROW_GROUP, _GROUP_SECONDS = 64, 600.0
 
 
 def export(out: Path, settings: Settings, pooler: Pooler | None, workspace: Workspace) -> tuple[int, int]:
@@ -74,16 +76,15 @@ def _write(out: Path, extraction: Extraction, checked: Checked, pooler: Pooler |
     rows, writer = 0, None
     try:
         with workspace.reporter.stage("Writing", len(utterances), "utterances") as advance:
-            for start in range(0, len(utterances), _ROW_GROUP):
+            for group in _groups([one.seconds for one in checked.facts]):
                 columns: dict[str, list[Any]] = {
                     name: [] for name in ("utterance", "label", "speaker", "session", "split")
                 }
                 columns |= {name: [] for name in ("channel", "segment", "start", "end")}
                 blocks = []
-                group = range(start, min(start + _ROW_GROUP, len(utterances)))
                 kept = from_features(
-                    utterances[start : group.stop],
-                    checked.digests[start : group.stop],
+                    utterances[group.start : group.stop],
+                    checked.digests[group.start : group.stop],
                     extraction,
                     inside,
                     lambda _, __, features, times: (features.astype(np.float32, copy=False), times),
@@ -119,6 +120,17 @@ def _write(out: Path, extraction: Extraction, checked: Checked, pooler: Pooler |
     finally:
         partial.unlink(missing_ok=True)
     return rows
+
+
+def _groups(seconds: Sequence[float]) -> Iterator[range]:
+    """Yield successive utterances, given how long each is, that are held in memory at once."""
+    start, held = 0, 0.0
+    for index, long in enumerate(seconds):
+        if index > start and (index - start == _ROW_GROUP or held + long > _GROUP_SECONDS):
+            yield range(start, index)
+            start, held = index, 0.0
+        held += long
+    yield range(start, len(seconds))
 
 
 def check_writable(out: Path) -> None:

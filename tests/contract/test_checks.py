@@ -21,7 +21,7 @@ from bserkit.plugins import hooks
 from bserkit.plugins.builtin.backbones import AlexNet, Torchvision
 from bserkit.plugins.builtin.classifiers import LinearSvm
 from bserkit.plugins.builtin.corpora.manifest import Manifest
-from bserkit.plugins.builtin.frontends import LogMel
+from bserkit.plugins.builtin.frontends import LogMel, Waveform
 from bserkit.plugins.builtin.normalisers import Speaker
 from bserkit.plugins.builtin.opensmile import OpenSmile
 from bserkit.plugins.builtin.poolers import BlockAverage, BlockMax
@@ -45,6 +45,7 @@ BY_DEFAULTS = [example_of(one) for one in REGISTERED if one not in {*OTHERWISE, 
 VARIED = [
     BandMeans(bands=16),
     LogMel(normalise="none", segment_frames=20, shift_frames=33),
+    Waveform(segment_seconds=0.5, shift_seconds=0.2),
     BlockMax(pyramid=True, blocks=3),
     BlockAverage(magnitude=False, deltas=False),
     Speaker(by="each"),
@@ -69,7 +70,7 @@ def test_opensmile_keeps_the_rules(check):
     check()
 
 
-@parametrize_with_checks([ROOT / "plugins" / "quantiles.py"])
+@parametrize_with_checks([ROOT / "plugins" / "quantiles.py", ROOT / "plugins" / "short_time.py"])
 def test_a_shipped_plugin_keeps_the_rules(check):
     check()
 

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from bserkit.experiments.export import _groups
 from bserkit.plugins.registry import load_plugins
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -58,3 +59,9 @@ def test_frames_make_an_ordinary_run(run_cli, read_run, corpus, lab):
     params = dict(run.params)
     assert (params["backbone"], params["frontend"], params["pooler"]) == ("short-time", "waveform", "block-max")
     assert run.metrics["uar"] > 0.4
+
+
+def test_export_holds_little_of_long_recordings():
+    assert list(_groups([1.0] * 130)) == [range(0, 64), range(64, 128), range(128, 130)]
+    assert list(_groups([500.0, 90.0, 20.0, 3600.0, 5.0])) == [range(0, 2), range(2, 3), range(3, 4), range(4, 5)]
+    assert list(_groups([3600.0])) == [range(0, 1)]

@@ -1,4 +1,4 @@
-"""Waveforms go through uncut, and openSMILE's functionals of them are exactly those of the opensmile package."""
+"""Waveforms go through whole or cut, and openSMILE's functionals of them are exactly those of the opensmile package."""
 
 import sys
 import threading
@@ -12,7 +12,9 @@ import torch
 from bserkit import Backbone, BserkitError, Frontend, Segments, UsageError, Utterance
 from bserkit.corpora.audio import content_digest
 from bserkit.experiments.settings import read_config, resolve
+from bserkit.features import preparing
 from bserkit.features.extraction import Extraction, extract, pending
+from bserkit.plugins.builtin import frontends
 from bserkit.plugins.builtin.channels import LeftRight, MidSide, Mono
 from bserkit.plugins.builtin.frontends import LogMel, Waveform
 from bserkit.plugins.builtin.opensmile import OpenSmile
@@ -89,6 +91,65 @@ def test_waveform_is_one_segment_resampled_like_logmel(rate):
     assert torch.equal(made.planes[1:], Waveform().segments(waveform[1:], rate).planes)
     at_once = LogMel(sample_rate=16000).spectrogram(waveform, rate)
     assert torch.equal(at_once, LogMel().spectrogram(made.planes[:, 0], 16000))
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize(("segment", "shift"), [(0.5, 0.0), (0.5, 0.2), (0.3, 0.3), (3.0, 1.0)])
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0, 1.234, 2.9])
+def test_a_cut_waveform_is_covered_to_its_end(monkeypatch, rate, segment, shift, seconds):
+    monkeypatch.setattr(frontends, "_CHUNK_SAMPLES", 6000)
+    waveform = torch.randn(2, round(seconds * rate), generator=torch.Generator().manual_seed(0))
+    whole = Waveform().segments(waveform, rate).planes[:, 0]
+    cutting = Waveform(segment_seconds=segment, shift_seconds=shift)
+    made, times = cutting.segments(waveform, rate)
+    length, step, total = round(16000 * segment), round(16000 * (shift or segment)), whole.shape[1]
+    starts = list(range(0, total - length + 1, step))
+    if not starts or starts[-1] + length < total:
+        starts.append(max(0, total - length))
+    length = min(length, total)
+    assert times.tolist() == [[start / 16000, (start + length) / 16000] for start in starts]
+    assert torch.equal(made, torch.stack([whole[:, start : start + length] for start in starts], dim=1))
+    for size in (999, 7000):
+        streamed = list(cutting.stream(lambda size=size: waveform.split(size, dim=1), rate))
+        assert torch.equal(torch.cat([one.planes for one in streamed], dim=1), made)
+        assert torch.equal(torch.cat([one.times for one in streamed]), times)
+
+
+@pytest.mark.parametrize("values", [{"segment_seconds": 1, "shift_seconds": 1.5}, {"segment_seconds": 1e-6}])
+def test_a_cut_that_leaves_samples_out_is_refused(values):
+    with pytest.raises(ValueError, match=r"a segment of \d+ samples every \d+ samples; expected from 1"):
+        Waveform(**values)
+
+
+def test_a_long_waveform_is_cut_as_it_is_read(tmp_path, monkeypatch):
+    seen, held, original = [], [], frontends._windows
+
+    class Watched(Loudness):
+        name = "watched"
+        batching = "equal"
+
+        def load(self, device):
+            class Moments(torch.nn.Module):
+                def forward(self, waveform):
+                    seen.append(tuple(waveform.shape))
+                    return torch.stack([waveform.mean(1), waveform.std(1), waveform.amax(1)], dim=1)
+
+            return Moments()
+
+    def windows(*given):
+        for window, before in original(*given):
+            held.append(window.shape[-1])
+            yield window, before
+
+    monkeypatch.setattr(frontends, "_windows", windows)
+    monkeypatch.setattr(frontends, "_CHUNK_SAMPLES", 8000)
+    monkeypatch.setattr(preparing, "_WHOLE_FRAMES", 20000)
+    monkeypatch.setattr(preparing, "_BLOCK_FRAMES", 4000)
+    what = Extraction((Mono(),), Waveform(segment_seconds=0.25), Watched(), "cpu", "fp32")
+    (kept,) = features([recorded(tmp_path, sound(30))], what, FeatureStore(tmp_path / "store"))
+    assert len(kept["mono"][0]) == 120
+    assert max(held) <= 8000 + 4000
+    assert set(seen) == {(8, 4000)}
 
 
 def test_any_length_and_channel_is_computed_one_by_one(tmp_path):

@@ -203,18 +203,70 @@ def _windows(pieces: Iterable[torch.Tensor], size: int, before: int, after: int)
 
 
 class Waveform(Frontend):
-    """The waveform itself, resampled and uncut, for backbones that read such: one segment, the whole utterance."""
+    """The waveform itself, resampled, for backbones that read such: whole, or cut into segments of equal length.
+
+    The last segment ends with the utterance, so it may overlap the one before by more than others do. An utterance
+    shorter than a segment is one segment, as long as it is.
+    """
 
     name = "waveform"
     makes = "waveform"
     sample_rate: int = Field(16000, gt=0, description="Hz; recordings are resampled to it")
+    segment_seconds: float = Field(0.0, ge=0, description="length of a segment, s; 0: the whole utterance")
+    shift_seconds: float = Field(0.0, ge=0, description="from one segment to the next, s; 0: as long as a segment")
+
+    @model_validator(mode="after")
+    def _leaves_nothing_out(self) -> Waveform:
+        length, shift = self._samples()
+        if self.segment_seconds and not 0 < shift <= length:
+            raise ValueError(f"a segment of {length} samples every {shift} samples; expected from 1 to {length}")
+        return self
 
     def segments(self, waveform: torch.Tensor, sample_rate: int) -> Segments:
-        """Turn ``(channel, time)`` at ``sample_rate`` Hz into ``(channel, 1, time)`` and its one stretch of time."""
+        """Turn ``(channel, time)`` at ``sample_rate`` Hz into ``(channel, segment, time)`` and their times."""
         import torch
 
+        samples = _resampled([waveform], sample_rate, self.sample_rate)
+        if self.segment_seconds:
+            planes, times = zip(*self._cut(samples), strict=True)
+            return Segments(torch.cat(planes, dim=1), torch.cat(times))
         whole = torch.tensor([[0.0, waveform.shape[-1] / sample_rate]], dtype=torch.float64)
-        return Segments(_joined(_resampled([waveform], sample_rate, self.sample_rate)).unsqueeze(1), whole)
+        return Segments(_joined(samples).unsqueeze(1), whole)
+
+    def stream(self, blocks: Callable[[], Iterable[torch.Tensor]], sample_rate: int) -> Iterator[Segments]:
+        """Yield the same segments, bit for bit, of ``(channel, time)`` blocks; where it cuts, holding some 10 s."""
+        if self.segment_seconds:
+            yield from self._cut(_resampled(blocks(), sample_rate, self.sample_rate))
+        else:
+            yield from super().stream(blocks, sample_rate)
+
+    def _samples(self) -> tuple[int, int]:
+        """Return the samples of a segment, and from one to the next."""
+        return (
+            round(self.sample_rate * self.segment_seconds),
+            round(self.sample_rate * (self.shift_seconds or self.segment_seconds)),
+        )
+
+    def _cut(self, samples: Iterable[torch.Tensor]) -> Iterator[Segments]:
+        """Yield the segments of a ``(channel, time)`` that comes in pieces, several at a time."""
+        import torch
+
+        length, shift = self._samples()
+        size, after, covered = max(1, _CHUNK_SAMPLES // shift) * shift, length - shift, 0
+        for number, (window, before) in enumerate(_windows(samples, size, length, after)):
+            start, begin = number * size, number * size - before
+            end = begin + window.shape[-1]
+            firsts = list(range(start, end - length + 1, shift))
+            covered = firsts[-1] + length if firsts else covered
+            if covered < end < start + size + after:
+                # The utterance ends here, and what is left fills no segment.
+                firsts.append(max(0, end - length))
+                covered = end
+            if firsts:
+                ends = [min(first + length, end) for first in firsts]
+                bounds = torch.tensor([firsts, ends], dtype=torch.float64).T / self.sample_rate
+                cut = [window[:, first - begin : last - begin] for first, last in zip(firsts, ends, strict=True)]
+                yield Segments(torch.stack(cut, dim=1), bounds)
 
 
 def _joined(pieces: Iterable[torch.Tensor]) -> torch.Tensor:
