@@ -322,7 +322,7 @@ def _given(given: Mapping[str, Any]) -> tuple[dict[str, Any], Plugins]:
         if not isinstance(value, Component):
             return value
         plugins = plugins.knowing(type(value))
-        return {"name": value.name, **value.parameters}
+        return {"name": plugins.name_of(plugins.registered_of(value)), **value.parameters}
 
     return {key: spelt(value) for key, value in values.items()}, plugins
 

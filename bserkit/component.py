@@ -1,8 +1,9 @@
 """A component is a recipe for one stage: a name and its parameters, with one spelling everywhere.
 
 On the command line ``block-max:blocks=2``; in TOML ``[pooler]`` with ``name = "block-max"`` and ``blocks = 2``; in
-MLflow ``pooler=block-max`` and ``pooler.blocks=2``. A component holds no weights and no fitted state, so it compares by
-value, pickles and can be sent to another process.
+MLflow ``pooler=block-max`` and ``pooler.blocks=2``. Where several have a name, ``bserkit-band/block-max`` is that of
+one distribution, or of one file by its name without ``.py``. A component holds no weights and no fitted state, so it
+compares by value, pickles and can be sent to another process.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+# What stands before it where several plugins have a component of one name: the plugin's own.
+_QUALIFIED = re.compile(rf"(?:\w[\w.-]*/)?{_NAME.pattern}")
 # A value may stand in double quotes, for paths that hold a comma; a quote inside it is doubled.
 _TOKEN = re.compile(r'(?:[^,"]|"(?:[^"]|"")*")+')
 
@@ -39,6 +43,11 @@ class Component(BaseModel):
     kind: ClassVar[str]
     name: ClassVar[str]
 
+    @cached_property
+    def known_as(self) -> str:
+        """The name that it was asked for by, which ``Plugins.make`` fills in: its own, or its plugin's before that."""
+        return self.name
+
     @property
     def parameters(self) -> dict[str, Any]:
         """Every parameter with its value, plain enough for JSON and TOML."""
@@ -48,7 +57,7 @@ class Component(BaseModel):
     def spec(self) -> str:
         """The spelling that makes this component again: the name and each parameter that differs from its default."""
         changed = self.model_dump(mode="json", exclude_defaults=True)
-        return str(Spec(self.name, {key: _spell(value) for key, value in changed.items()}))
+        return str(Spec(self.known_as, {key: _spell(value) for key, value in changed.items()}))
 
     @classmethod
     def describe_parameters(cls) -> list[tuple[str, str, str, str]]:
@@ -93,7 +102,7 @@ def parse_specs(text: str) -> list[Spec]:
         raise UsageError(f"{text!r} opens a quote that it does not close.")
     for token in (match.group().strip() for match in _TOKEN.finditer(text)):
         name, colon, rest = token.partition(":")
-        if _NAME.fullmatch(name):
+        if _QUALIFIED.fullmatch(name):
             found.append((name, {}))
             if not colon:
                 continue

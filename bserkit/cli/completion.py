@@ -24,7 +24,7 @@ def complete_component(kind: str, load: Callable[[dict[str, Any]], Plugins]) -> 
 
     def complete(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         try:
-            found = load(ctx.params).of_kind(kind)
+            found = load(ctx.params).choices(kind)
         except BserkitError:
             return []
         before, comma, last = typed.rpartition(",") if ":" not in typed else ("", "", typed)
@@ -34,7 +34,7 @@ def complete_component(kind: str, load: Callable[[dict[str, Any]], Plugins]) -> 
         if name not in found:
             return []
         stem = typed[: max(typed.rfind(":"), typed.rfind(",")) + 1]
-        fields = found[name][0].component.model_fields
+        fields = found[name].component.model_fields
         known = [f"{stem}{field}=" for field in fields]
         field, equals, _ = typed.removeprefix(stem).partition("=")
         if equals and field in fields:

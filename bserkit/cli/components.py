@@ -29,10 +29,11 @@ def components(kind: str | None, **given: Any) -> None:
         raise UsageError(f"There is no kind {kind!r}{nearest(kind, KINDS)}. Known: {', '.join(KINDS)}.")
     for one in (kind,) if kind else KINDS:
         click.secho(one, bold=True)
-        for name, registered in plugins.of_kind(one).items():
+        for registered in plugins.of_kind(one).values():
             for entry in registered:
                 summary = (entry.component.__doc__ or "").strip().splitlines()
-                origin = "" if entry.source.name == "built-in" else f"  [{entry.source.name}: {entry.source.location}]"
+                origin = f"  [{entry.source.name}: {entry.source.location}]" if entry.source.is_outside else ""
+                name = plugins.name_of(entry)
                 click.echo(f"  {name:<14} {summary[0] if summary else ''}{origin}")
                 for parameter, default, type_, text in entry.component.describe_parameters():
                     click.echo(f"      {parameter}={default}  ({type_})  {text}")
@@ -49,6 +50,10 @@ def plugins(**given: Any) -> None:
         names = [f"{one.component.kind} {one.component.name}" for one in loaded.registered if one.source == source]
         click.echo(f"{source.name} {source.version}  {source.location}")
         click.echo(f"    {', '.join(names) or 'nothing'}")
+    for several in loaded.clashes():
+        called = f"{several[0].component.kind} {several[0].component.name}"
+        asked = ", ".join(map(loaded.name_of, several))
+        click.echo(f"{len(several)} are called {called}; ask for them by {asked}")
     show_failures(loaded)
     if loaded.failures:
         raise SystemExit(1)

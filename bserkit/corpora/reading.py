@@ -251,10 +251,10 @@ def find_reader(root: Path, readers: Iterable[CorpusReader]) -> CorpusReader:
     found = [reader for reader in readers if reader.recognises(root.resolve())]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(reader.name for reader in (found or readers))
+    names = ", ".join(reader.known_as for reader in (found or readers))
     if found:
         raise UsageError(f"{root} could be read in several ways: {names}. Choose one with --corpus NAME.")
-    counts = {reader.name: reader.matches(root.resolve()) for reader in readers}
+    counts = {reader.known_as: reader.matches(root.resolve()) for reader in readers}
     close = sorted((-fit, name, of) for name, (fit, of) in counts.items() if fit and fit >= _CLOSE * of)
     hint = "".join(
         f" {name} would read {-fit} of {of} files: choose it with --corpus {name}." for fit, name, of in close
@@ -304,7 +304,7 @@ def corpora_below(root: Path, readers: Iterable[CorpusReader]) -> dict[Path, str
             continue
         for path in folders:
             if reader.recognises(path) and len({one.label for one in reader.read(path).utterances}) > 1:
-                found[path] = reader.name
+                found[path] = reader.known_as
     return dict(sorted(found.items()))
 
 

@@ -100,7 +100,7 @@ def spelt(settings: Settings) -> dict[str, str]:
 
 def _named(settings: Settings) -> dict[str, str]:
     """Return each axis's components by their names alone."""
-    return _by_axis(settings, lambda component: component.name)
+    return _by_axis(settings, lambda component: component.known_as)
 
 
 def _by_axis(settings: Settings, write: Callable[[Component], str]) -> dict[str, str]:

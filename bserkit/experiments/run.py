@@ -228,7 +228,9 @@ def tags(settings: Settings, plugins: Plugins, prepared: Prepared) -> dict[str, 
     found |= {"version.python": platform.python_version(), MACHINE: f"{platform.system()} {platform.machine()}"}
     for component in settings.components():
         source = plugins.source_of(component)
-        found[f"plugin.{component.kind}.{component.name}"] = f"{source.name} {source.version} ({source.location})"
+        found[f"plugin.{component.kind}.{component.known_as.replace('/', '.')}"] = (
+            f"{source.name} {source.version} ({source.location})"
+        )
     if prepared.checked.notes:
         found[NOTES] = "; ".join(prepared.checked.notes)
     if isinstance(settings.pooler, LearningPooler):

@@ -114,11 +114,11 @@ class Settings:
         """Return every parameter once, under the names that MLflow shows."""
         rows: dict[str, Any] = {"data": self.data or DEMO_CORPUS}
         rows |= {key: value for key, value in self._held().items() if SETTINGS[key].logged}
-        rows["channels"] = ",".join(one.name for one in self.channels)
+        rows["channels"] = ",".join(one.known_as for one in self.channels)
         for one in self.components():
             several = SETTINGS[one.kind].several
-            rows |= {} if several else {one.kind: one.name}
-            prefix = f"{one.kind}.{one.name}" if several else one.kind
+            rows |= {} if several else {one.kind: one.known_as}
+            prefix = f"{one.kind}.{one.known_as}" if several else one.kind
             rows |= {f"{prefix}.{key}": value for key, value in one.parameters.items()}
         return {key: spell(value) for key, value in rows.items()}
 
@@ -275,7 +275,7 @@ def reader_for(data: Path | None, named: object, plugins: Plugins) -> CorpusRead
 
 def _table(component: Component) -> dict[str, Any]:
     """Return a component as a TOML table, which knows no None."""
-    return {"name": component.name} | {key: one for key, one in component.parameters.items() if one is not None}
+    return {"name": component.known_as} | {key: one for key, one in component.parameters.items() if one is not None}
 
 
 def _check_pair(frontend: Frontend, backbone: Backbone, plugins: Plugins) -> None:
@@ -305,8 +305,8 @@ def _names(plugins: Plugins, kind: str, attribute: str, value: str) -> str:
     return (
         " or ".join(
             name
-            for name, registered in plugins.of_kind(kind).items()
-            if getattr(registered[0].component, attribute) == value
+            for name, registered in plugins.choices(kind).items()
+            if getattr(registered.component, attribute) == value
         )
         or "none"
     )
@@ -315,9 +315,8 @@ def _names(plugins: Plugins, kind: str, attribute: str, value: str) -> str:
 def _readers(plugins: Plugins) -> list[CorpusReader]:
     """Return every reader that works without parameters, to be asked whether it recognises the data."""
     readers = []
-    for name, registered in plugins.of_kind(CorpusReader.kind).items():
-        fields = registered[0].component.model_fields.values()
-        if len(registered) == 1 and not any(info.is_required() for info in fields):
+    for name, registered in plugins.choices(CorpusReader.kind).items():
+        if not any(info.is_required() for info in registered.component.model_fields.values()):
             readers.append(plugins.make(CorpusReader, Spec(name)))
     return readers
 

@@ -134,7 +134,7 @@ def model_content(model: FittedModel) -> tuple[dict[str, Any], bytes]:
             channel: {"transform": transform, "features": model.sizes[channel]}
             for channel, transform in model.transforms.items()
         },
-        **{one.kind: {"name": one.name, "parameters": one.parameters} for one in (model.fuser, model.classifier)},
+        **{one.kind: {"name": one.known_as, "parameters": one.parameters} for one in (model.fuser, model.classifier)},
         **learned,
         "weights": model.weights,
         "notes": model.notes,
@@ -153,7 +153,7 @@ def _learned_content(model: FittedModel) -> tuple[dict[str, Any], dict[str, np.n
     for one in _learned(model):
         recipe, states = one.recipe, {channel: fitted.state() for channel, fitted in one.by_channel.items()}
         state, more = pack(states, model.classifier.make, f"${recipe.kind}")
-        words[recipe.kind] = {"name": recipe.name, "parameters": recipe.parameters, "state": state}
+        words[recipe.kind] = {"name": recipe.known_as, "parameters": recipe.parameters, "state": state}
         arrays |= more
     return words, arrays
 

@@ -4,6 +4,10 @@ A plugin is a module with functions of these names, marked with ``@hookimpl``. A
 ``--plugins-dir`` is one; so is an installed package with an entry point in the group ``bserkit``. The examples below
 are complete files.
 
+A component's name is its own among those of its kind. Where a plugin calls one like a built-in, the name means the
+built-in; where two plugins do, neither. The plugin's name before it always tells which: ``bserkit-band/block-max`` is
+that of the distribution ``bserkit-band``, ``bands/block-max`` that of the file ``bands.py``.
+
 Features are kept under the name of what made them: a class's code, that of its bases and of every module that they
 import within their package or beside their file, without comments and docstrings; the versions of its distribution and
 of the libraries that it imports; and its parameters, with the content of each file that one of type ``Path`` names.

@@ -6,8 +6,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +51,9 @@ CONTRACTS: Mapping[str, type[Component]] = {
 #: Every kind of component, in the data's order.
 KINDS: tuple[str, ...] = (*(contract.kind for contract in CONTRACTS.values()), Sgd.kind, Protocol.kind)
 
+#: What the source of bserkit's own components is called.
+BUILT_IN = "built-in"
+
 _Component = TypeVar("_Component", bound=Component)
 
 
@@ -61,12 +66,24 @@ class Source:
         location: what a user would open or uninstall.
         version: a distribution's version, or the first digits of the file's SHA-256.
         module: the name of the imported module; empty where it could not be imported.
+        distribution: the name of the distribution; empty for a file.
     """
 
     name: str
     location: str
     version: str
     module: str = field(default="", compare=False)
+    distribution: str = field(default="", compare=False)
+
+    @property
+    def qualifier(self) -> str:
+        """What may stand before the name of one of its components, as in ``bserkit-band/block-max``."""
+        return re.sub(r"[^\w.-]+", "-", self.distribution or self.name)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is a plugin rather than a part of bserkit."""
+        return self.name != BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,11 @@ class Registered:
     component: type[Component]
     source: Source
 
+    @property
+    def qualified(self) -> str:
+        """The name that is its own among those of all plugins."""
+        return f"{self.source.qualifier}/{self.component.name}"
+
 
 @dataclass(frozen=True)
 class Plugins:
@@ -102,38 +124,65 @@ class Plugins:
     def outside(self) -> list[Source]:
         """Every plugin that is not built in, those that failed to load included."""
         found = dict.fromkeys([*self.sources, *(failure.source for failure in self.failures)])
-        return [source for source in found if source.name != "built-in"]
+        return [source for source in found if source.is_outside]
 
     def of_kind(self, kind: str) -> dict[str, list[Registered]]:
-        """Return what is registered of a kind, by name; several under one name are a conflict."""
+        """Return what is registered of a kind, by name, those of bserkit first."""
         found: dict[str, list[Registered]] = {}
         for one in self.registered:
             if one.component.kind == kind:
                 found.setdefault(one.component.name, []).append(one)
         return dict(sorted(found.items()))
 
+    def clashes(self) -> list[list[Registered]]:
+        """Return those of one kind that have a name in common."""
+        kinds = dict.fromkeys(one.component.kind for one in self.registered)
+        return [several for kind in kinds for several in self.of_kind(kind).values() if len(several) > 1]
+
+    def choices(self, kind: str) -> dict[str, Registered]:
+        """Return each component of a kind by the name to ask for it, where there is one."""
+        every = [(self.name_of(one), one) for several in self.of_kind(kind).values() for one in several]
+        twice = {name for name, count in Counter(name for name, _ in every).items() if count > 1}
+        return {name: one for name, one in sorted(every, key=lambda row: row[0]) if name not in twice}
+
+    def name_of(self, one: Registered) -> str:
+        """Return the name to ask for a component by: its own where that means no other one."""
+        several = self.of_kind(one.component.kind)[one.component.name]
+        return one.component.name if _meant(several) == [one] else one.qualified
+
+    def registered_of(self, component: Component) -> Registered:
+        """Return what a component was made of."""
+        known = (one for one in self.registered if one.component is type(component))
+        return next(known, None) or self.find(component.kind, component.known_as)
+
     def find(self, kind: str, name: str) -> Registered:
         """Return the one component of this kind and name.
+
+        bserkit's own has its name, whatever plugins call theirs; ``plugin/name`` is that of one plugin.
 
         Raises:
             UsageError: there is none, or two plugins claim the name.
         """
-        known = self.of_kind(kind)
-        if kind == Protocol.kind:
-            name = FORMER_NAMES.get(name, name)
-        if name not in known:
+        qualifier, _, plain = name.rpartition("/")
+        several = self.of_kind(kind).get(FORMER_NAMES.get(plain, plain) if kind == Protocol.kind else plain, [])
+        found = [one for one in several if one.source.qualifier == qualifier] if qualifier else _meant(several)
+        if not found:
+            known = self.choices(kind)
             failed = "; ".join(f"{failure.source.name}: {failure.reason}" for failure in self.failures)
+            near = nearest(name, [*known, *(one.qualified for one in several)])
             raise UsageError(
-                f"There is no {kind} named {name!r}{nearest(name, known)}. Known: {', '.join(known)}."
+                f"There is no {kind} named {name!r}{near}. Known: {', '.join(known)}."
                 + (f" Plugins that failed to load: {failed}." if failed else "")
             )
-        if len(known[name]) > 1:
-            places = " and ".join(f"{one.source.name} ({one.source.location})" for one in known[name])
+        if len(found) > 1:
+            places = " and ".join(f"{one.source.name} ({one.source.location})" for one in found)
+            names = list(dict.fromkeys(one.qualified for one in found))
+            way_out = f"Ask for {' or '.join(names)}" if len(names) == len(found) else "Rename one, remove one"
             raise UsageError(
-                f"The {kind} {name!r} is claimed by {places}. Rename one, remove one, or leave outside plugins out "
-                "with --no-plugins."
+                f"The {kind} {name!r} is claimed by {places}. {way_out}, or leave outside plugins out with "
+                "--no-plugins."
             )
-        return known[name][0]
+        return found[0]
 
     def make(self, contract: type[_Component], spec: Spec | str) -> _Component:
         """Make a component of the contract's kind from its spelling.
@@ -147,10 +196,13 @@ class Plugins:
                 raise UsageError(f"One {contract.kind} was expected, but {spec!r} names {len(specs)}.")
             spec = specs[0]
         found = self.find(contract.kind, spec.name)
-        if found.source.name != "built-in":
+        if found.source.is_outside:
             # Its identity is the code that was loaded, whatever becomes of the files later.
             code_of(found.component)
-        return cast("_Component", build(found.component, spec))
+        made = cast("_Component", build(found.component, spec))
+        # It is spelt as it was asked for, so that the spelling finds it again.
+        made.__dict__["known_as"] = spec.name if found.source.is_outside else found.component.name
+        return made
 
     def knowing(self, component: type[Component]) -> Plugins:
         """Return these and a class that was written in the program, such as in a notebook, rather than in a plugin."""
@@ -166,7 +218,7 @@ class Plugins:
 
     def source_of(self, component: Component) -> Source:
         """Return the plugin that a component came from."""
-        return self.find(component.kind, component.name).source
+        return self.registered_of(component).source
 
 
 def load_plugins(folders: Iterable[Path] = (), outside: bool = True, modules: Iterable[ModuleType] = ()) -> Plugins:
@@ -184,17 +236,15 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True, modules: It
     loader = _Loader()
     version = importlib.metadata.version("bserkit")
     for module in BUILTIN_MODULES:
-        loader.add(module, Source("built-in", module.__name__, version))
+        loader.add(module, Source(BUILT_IN, module.__name__, version))
     loader.registered += [
-        Registered(component, Source("built-in", component.__module__, version))
-        for component in (*FINETUNES, *PROTOCOLS)
+        Registered(component, Source(BUILT_IN, component.__module__, version)) for component in (*FINETUNES, *PROTOCOLS)
     ]
     if outside:
         for entry in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda entry: entry.name):
             distribution = entry.dist.name if entry.dist else "unknown distribution"
-            source = Source(
-                entry.name, f"{distribution}, {entry.value}", entry.dist.version if entry.dist else "unknown"
-            )
+            found = entry.dist.version if entry.dist else "unknown"
+            source = Source(entry.name, f"{distribution}, {entry.value}", found, distribution=distribution)
             loader.load(source, entry.load)
         for folder in folders:
             is_file = folder.suffix == ".py" and folder.is_file()
@@ -226,6 +276,9 @@ class _Loader:
         self.failures: list[Failure] = []
 
     def load(self, source: Source, import_plugin: Callable[[], ModuleType]) -> None:
+        if not source.is_outside:
+            self.failures.append(Failure(source, f"no plugin may be called {BUILT_IN}; rename it"))
+            return
         try:
             plugin = import_plugin()
         except KeyboardInterrupt:
@@ -283,8 +336,13 @@ class _Loader:
         for component in components:
             if problem := _problem(component, contract):
                 self.failures.append(Failure(source, f"{hook}: {problem}"))
-            else:
-                self.registered.append(Registered(cast("type[Component]", component), source))
+            elif (one := Registered(cast("type[Component]", component), source)) not in self.registered:
+                self.registered.append(one)
+
+
+def _meant(several: list[Registered]) -> list[Registered]:
+    """Return those that a name alone may mean: bserkit's own, or else all."""
+    return [one for one in several if not one.source.is_outside] or several
 
 
 def _raised(source: Source, error: BaseException, where: str = "") -> Failure:

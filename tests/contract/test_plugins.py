@@ -14,6 +14,7 @@ from bserkit import (
     UsageError,
 )
 from bserkit.cli import main
+from bserkit.experiments.settings import read_config, resolve
 from bserkit.plugins import hooks
 from bserkit.plugins.registry import CONTRACTS, KINDS, load_plugins
 
@@ -284,14 +285,64 @@ def test_a_name_of_two_plugins_is_an_error_when_used(tmp_path):
     message = str(caught.value)
     assert f"The pooler 'claimed' is claimed by one ({(folder / 'one.py').resolve()})" in message
     assert f"and two ({(folder / 'two.py').resolve()})" in message
-    assert "--no-plugins" in message
+    assert "Ask for one/claimed or two/claimed, or leave outside plugins out with --no-plugins." in message
 
 
-def test_built_in_names_cannot_be_taken_unnoticed(tmp_path):
+def test_a_plugins_name_before_it_tells_twins_apart(tmp_path):
+    plugins = load_plugins([write(tmp_path, one=pooler("claimed"), two=pooler("claimed"), three=pooler("alone"))])
+    for name in ("one/claimed", "two/claimed"):
+        made = plugins.make(Pooler, f"{name}:scale=2")
+        assert made.spec == f"{name}:scale=2.0"
+        assert plugins.source_of(made).name == name.partition("/")[0]
+        again = pickle.loads(pickle.dumps(made))  # noqa: S301
+        assert (again, again.spec) == (made, made.spec)
+    assert {"one/claimed", "two/claimed", "alone"} < plugins.choices("pooler").keys()
+    assert plugins.make(Pooler, "three/alone").spec == "three/alone"
+    assert plugins.make(Pooler, "built-in/block-max").spec == "block-max"
+    with pytest.raises(UsageError, match=r"no pooler named 'on/claimed' \(did you mean 'one/claimed'\?\)"):
+        plugins.make(Pooler, "on/claimed")
+
+
+def test_twins_in_files_of_one_name_must_be_renamed(tmp_path):
+    plugins = load_plugins([write(tmp_path / place, twin=pooler("claimed")) for place in ("one", "two")])
+    with pytest.raises(UsageError, match="Rename one, remove one, or leave"):
+        plugins.make(Pooler, "twin/claimed")
+    assert not [name for name in plugins.choices("pooler") if "claimed" in name]
+
+
+def test_a_built_in_keeps_its_name_beside_a_plugin(tmp_path):
     folder = write(tmp_path, impostor=pooler("block-max"))
-    with pytest.raises(UsageError, match=r"claimed by built-in \(bserkit\.plugins\.builtin\.poolers\) and impostor"):
-        load_plugins([folder]).make(Pooler, "block-max")
-    assert load_plugins([folder], outside=False).make(Pooler, "block-max").name == "block-max"
+    plugins = load_plugins([folder])
+    assert plugins.source_of(plugins.make(Pooler, "block-max")).name == "built-in"
+    assert plugins.source_of(plugins.make(Pooler, "impostor/block-max")).name == "impostor"
+    assert plugins.make(Pooler, "block-max") != plugins.make(Pooler, "impostor/block-max")
+    shown = CliRunner().invoke(main, ["plugins", "--plugins-dir", str(folder)])
+    assert shown.exit_code == 0
+    assert "2 are called pooler block-max; ask for them by block-max, impostor/block-max" in shown.output
+    listed = CliRunner().invoke(main, ["components", "pooler", "--plugins-dir", str(folder)]).output
+    assert re.search(r"^  block-max .*\n(      .*\n)+  impostor/block-max The first", listed, re.MULTILINE)
+
+
+def test_a_plugin_cannot_pass_for_built_in(tmp_path):
+    plugins = load_plugins([write(tmp_path, **{"built-in": pooler("block-max")})])
+    assert [failure.reason for failure in plugins.failures] == ["no plugin may be called built-in; rename it"]
+    assert plugins.make(Pooler, "block-max:blocks=3")
+
+
+def test_a_distributions_name_tells_its_component(tmp_path, monkeypatch):
+    distribution(tmp_path / "site", "bserkit-band", {"bands": "band_module"}, band_module=pooler("block-max"))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    plugins = load_plugins()
+    made = plugins.make(Pooler, "bserkit-band/block-max")
+    assert plugins.source_of(made).name == "bands"
+    settings = resolve({"pooler": "bserkit-band/block-max:scale=2"}, plugins)
+    assert settings.flat()["pooler"] == "bserkit-band/block-max"
+    assert settings.flat()["pooler.scale"] == "2.0"
+    assert "--pooler bserkit-band/block-max:scale=2.0" in settings.command()
+    (tmp_path / "config.toml").write_text(settings.to_toml())
+    assert resolve(read_config(tmp_path / "config.toml"), plugins) == settings
+    (tmp_path / "config.toml").write_text('pooler = "bserkit-band/block-max"')
+    assert resolve(read_config(tmp_path / "config.toml"), plugins).pooler == made
 
 
 def test_one_name_may_serve_several_kinds(tmp_path):

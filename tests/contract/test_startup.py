@@ -180,6 +180,9 @@ def test_completion_knows_plugins_of_a_named_folder(tmp_path):
     folder = str(tmp_path)
     assert completions("run", "--plugins-dir", folder, "--pooler", "mine") == ["mine-alone"]
     assert completions("run", "--plugins-dir", folder, "--pooler", "mine-alone:s") == ["mine-alone:strength="]
+    (tmp_path / "twin.py").write_text((tmp_path / "mine.py").read_text())
+    assert completions("run", "--plugins-dir", folder, "--pooler", "twin") == ["twin/mine-alone"]
+    assert completions("run", "--plugins-dir", folder, "--pooler", "twin/mine-alone:s") == ["twin/mine-alone:strength="]
     assert completions("run", "--plugins-dir", folder, "--no-plugins", "--pooler", "mine") == []
     assert completions("run", "--plugins-dir", str(tmp_path / "nowhere"), "--pooler", "block") == []
 

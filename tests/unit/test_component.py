@@ -60,6 +60,7 @@ KEYS = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True)
     [
         ("lr", [("lr", {})]),
         ("lr,ms", [("lr", {}), ("ms", {})]),
+        ("lr,bserkit-band/ms,my_file.v2/x:y=1", [("lr", {}), ("bserkit-band/ms", {}), ("my_file.v2/x", {"y": "1"})]),
         (" lr , ms ", [("lr", {}), ("ms", {})]),
         ("block-max:blocks=2", [("block-max", {"blocks": "2"})]),
         ("block-max: blocks = 2 , pyramid = true", [("block-max", {"blocks": "2", "pyramid": "true"})]),
@@ -76,7 +77,9 @@ def test_commas_part_components_but_not_parameters(text, expected):
     assert spelt(text) == expected
 
 
-@pytest.mark.parametrize("text", ["Block-Max", "block_max", "blocks=2", "block-max:", "block-max:2", "a b", "a:1=2"])
+@pytest.mark.parametrize(
+    "text", ["Block-Max", "block_max", "blocks=2", "block-max:", "block-max:2", "a b", "a:1=2", "/a", "a/", "a/b/c"]
+)
 def test_a_misspelt_component_error_shows_an_example(text):
     with pytest.raises(UsageError, match="not spelt as a component") as caught:
         parse_specs(text)
