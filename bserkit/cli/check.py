@@ -29,16 +29,16 @@ def check(target: str | None, data: Path | None, **given: Any) -> None:
     \b
     bserkit check my_plugins/quantiles.py
     bserkit check quantiles:low=0.05 --plugins-dir my_plugins
-    bserkit check bserkit-vote
+    bserkit check bserkit-vote                       # installed
+    bserkit check examples/bserkit-vote              # or not yet
     bserkit check block-max:blocks=3
     """
-    from bserkit.testing import checks_of
-    from bserkit.testing.targets import checks_named, checks_of_all
+    from bserkit.testing.targets import checks_at, checks_named, checks_of_all
 
     if target is None:
         checks = checks_of_all(given_plugins(given), data)
     elif target.endswith(".py") or Path(target).is_dir():
-        checks = checks_of(Path(target), data)
+        checks = checks_at(Path(target), data)
     else:
         checks = checks_named(target, given_plugins(given), data)
     asked = broken = skipped = 0

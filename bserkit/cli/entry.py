@@ -11,6 +11,7 @@ from bserkit.cli.compare import compare
 from bserkit.cli.components import components, plugins
 from bserkit.cli.extract import extract
 from bserkit.cli.group import Commands
+from bserkit.cli.new import new
 from bserkit.cli.report import report
 from bserkit.cli.run import run
 from bserkit.cli.sweep import sweep
@@ -38,5 +39,5 @@ def main(verbose: bool) -> None:
     """
 
 
-for command in (run, sweep, compare, report, extract, audit, components, plugins, check, ui, cache):
+for command in (run, sweep, compare, report, extract, audit, components, plugins, check, new, ui, cache):
     main.add_command(command)

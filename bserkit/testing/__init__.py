@@ -1,7 +1,10 @@
 """Testing: the checks that the built-in components pass, for whoever writes others, and samples to try them on.
 
+``bserkit new pooler my-pooler`` writes a package, or with ``--single-file`` a file, with a pooler that works and passes
+every check, to be changed into another; so it does for each kind.
+
 Every built-in component passes the checks below. ``bserkit check`` runs them on a component by its name, on the file of
-a plugin or on an installed package, shows where each broken rule is, and ends with the exit code 1 if there is one. A
+a plugin or on a package, installed or not. It shows where each broken rule is, and then ends with the exit code 1. A
 plugin's own tests run them by ``bserkit.testing``:
 
 ```python

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.component import build, parse_specs
 from bserkit.errors import UsageError, nearest
-from bserkit.testing.checks import Check, component_checks, plugin_checks, whole_checks
+from bserkit.testing.checks import Check, checks_of, component_checks, plugin_checks, whole_checks
 from bserkit.testing.plugins import Plugin
 
 if TYPE_CHECKING:
     from bserkit.plugins.registry import Plugins, Registered, Source
+
+#: Where the modules of packages lie below the folder that is named.
+_PACKAGES = ("__init__.py", "src/*/__init__.py")
 
 
 def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iterator[Check]:
@@ -39,6 +44,29 @@ def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iter
             f"There is no component, plugin or installed package {target!r}{nearest(target, sorted(known))}. Give a "
             "name that 'bserkit components' or 'bserkit plugins' lists, or a file that ends in .py."
         )
+
+
+def checks_at(path: Path, data: Path | None = None) -> Iterator[Check]:
+    """Yield the checks of a file or a folder of single-file plugins, or of a package, installed or not.
+
+    Args:
+        path: of a package its own folder, or that of its project, which has it below ``src`` or in itself.
+
+    Raises:
+        UsageError: there is nothing.
+    """
+    if not path.exists():
+        raise UsageError(f"There is no file or folder {path}. Give the name of a component or a plugin, or its file.")
+    packages = [one.parent for pattern in _PACKAGES for one in sorted(path.glob(pattern))] if path.is_dir() else []
+    if not packages:
+        yield from checks_of(path, data)
+    for package in packages:
+        folder = str(package.parent.resolve())
+        sys.path.insert(0, folder)
+        try:
+            yield from checks_of(importlib.import_module(package.name), data)
+        finally:
+            sys.path.remove(folder)
 
 
 def checks_of_all(loaded: Plugins, data: Path | None = None) -> Iterator[Check]:

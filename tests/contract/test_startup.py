@@ -63,6 +63,7 @@ def completions(*words):
         ["components"],
         ["plugins"],
         ["check", "--help"],
+        ["new", "--help"],
         ["ui", "--help"],
     ],
     ids=" ".join,
