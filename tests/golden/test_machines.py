@@ -81,10 +81,20 @@ def test_the_demonstration_decides_alike_everywhere(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_real_speech_is_decided_alike_everywhere(environment, shared, tmp_path):
-    """A sentence in every emotion by four speakers of EMOVO, through SqueezeNet."""
+    agree("emovo", few_of_emovo(shared, tmp_path), environment, tmp_path / "cache")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", ["AVX2", "SSE4"])
+def test_what_learns_in_folds_decides_alike(environment, shared, tmp_path):
+    learning = {"pooler": "vlad:centres=4", "normaliser": "pca:share=0.9", "fusion": "mean"}
+    agree("learned", few_of_emovo(shared, tmp_path) | learning, environment, tmp_path / "cache")
+
+
+def few_of_emovo(shared, tmp_path):
+    """Return the settings of a sentence in every emotion by four speakers of EMOVO, through SqueezeNet."""
     for path in (shared / "corpora" / "emovo").glob("[fm][12]/*-b1.flac"):
         (tmp_path / "emovo" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, tmp_path / "emovo" / path.parent.name / path.name)
     squeezenet = f"torchvision:arch=squeezenet1_1,weights={shared / 'weights' / 'squeezenet1_1.pth'}"
-    given = {"data": str(tmp_path / "emovo"), "mono": "duplicate", "backbone": squeezenet}
-    agree("emovo", given, environment, tmp_path / "cache")
+    return {"data": str(tmp_path / "emovo"), "mono": "duplicate", "backbone": squeezenet}
