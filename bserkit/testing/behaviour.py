@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bserkit.component import Component
@@ -89,7 +90,8 @@ def holds_no_state(component: Component, kind: Kind) -> None:
     """A component is the same recipe after use, and holds nothing but its parameters."""
     before = pickled(component)
     kind.made(component, kind.given(component, 0))
-    held = sorted(set(vars(component)) - set(type(component).model_fields))
+    own = {name for name, value in vars(Component).items() if isinstance(value, cached_property)}
+    held = sorted(set(vars(component)) - set(type(component).model_fields) - own)
     expect(
         not held and before == component,
         f"{component.kind} {component.name} was changed by its use{': it holds ' if held else ''}{', '.join(held)}. "

@@ -107,7 +107,11 @@ def claims_no_name_of_others(plugin: Plugin) -> None:
     for one in plugin.components:
         found = plugin.among.of_kind(one.kind)[one.name]
         places = " and ".join(f"{other.source.name} ({other.source.location})" for other in found)
-        expect(len(found) == 1, f"The {one.kind} {one.name!r} is claimed by {places}. Rename it.")
+        expect(
+            len(found) == 1,
+            f"The {one.kind} {one.name!r} is claimed by {places}. Rename it, or it must be asked for as "
+            f"{plugin.source.qualifier}/{one.name}.",
+        )
 
 
 def imports_nothing_heavy(plugin: Plugin) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bserkit.component import build, parse_specs
 from bserkit.errors import UsageError, nearest
+from bserkit.plugins.registry import KINDS
 from bserkit.testing.checks import Check, checks_of, component_checks, plugin_checks, whole_checks
 from bserkit.testing.plugins import Plugin
 
@@ -24,14 +25,14 @@ def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iter
     """Yield the checks of what is named: of a component and its plugin, or of a plugin and all its components.
 
     Args:
-        target: of a component ``name:key=value``; of a plugin its own name, its distribution's or its module's.
+        target: of a component ``name:key=value``, or ``plugin/name`` where several have the name; of a plugin its
+            own name, its distribution's or its module's.
         loaded: what there is to choose from.
 
     Raises:
         UsageError: there is nothing of the name, or a component cannot be made of what is given.
     """
-    name = target.partition(":")[0]
-    components = [one for one in loaded.registered if one.component.name == name]
+    components = _meant(target.partition(":")[0], loaded)
     plugins = [source for source in loaded.outside if target in _names(source)]
     if components:
         yield from _checks_by_spec(target, components, loaded, data)
@@ -44,6 +45,14 @@ def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iter
             f"There is no component, plugin or installed package {target!r}{nearest(target, sorted(known))}. Give a "
             "name that 'bserkit components' or 'bserkit plugins' lists, or a file that ends in .py."
         )
+
+
+def _meant(name: str, loaded: Plugins) -> list[Registered]:
+    """Return the components, one of a kind at most, that a name means; with its plugin's before it the plugin's."""
+    _, slash, plain = name.rpartition("/")
+    several = {kind: loaded.of_kind(kind).get(plain, []) for kind in KINDS}
+    kinds = [kind for kind, found in several.items() if any(not slash or one.qualified == name for one in found)]
+    return [loaded.find(kind, name) for kind in kinds]
 
 
 def checks_at(path: Path, data: Path | None = None) -> Iterator[Check]:

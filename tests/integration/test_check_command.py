@@ -81,6 +81,17 @@ def test_a_component_is_checked_by_its_spelling(cli, plugin):
     assert "first-of-all" not in ended.stdout
 
 
+def test_a_plugins_name_says_which_component_is_meant(cli, plugin):
+    plugin(SORTING, "sorting.py").with_name("other.py").write_text(POOLER)
+    ended = cli("check", "first-of-all", "--plugins-dir", "own")
+    assert ended.returncode == 2
+    assert "Ask for other/first-of-all or sorting/first-of-all" in ended.stderr
+    ended = cli("check", "other/first-of-all:scale=2", "--plugins-dir", "own")
+    assert ended.returncode == 1
+    assert "asked for as other/first-of-all" in ended.stdout
+    assert "1 broken" in ended.stdout
+
+
 def test_a_built_in_component_is_checked_alone(cli):
     ended = cli("check", "block-max:blocks=3")
     assert ended.returncode == 0
