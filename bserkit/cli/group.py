@@ -63,14 +63,15 @@ class Commands(click.Group):
 
 def _told(error: BaseException) -> int:
     """Tell a failure in one paragraph and return its exit code."""
+    notes = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
     if is_interrupt(error):
         click.echo("Interrupted. Features computed so far are kept; the same command goes on from there.", err=True)
+        click.echo(notes, err=True, nl=False)
         return 1
     click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
     if isinstance(error, BserkitError):
         click.echo(str(error), err=True)
         return error.exit_code
-    notes = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
     click.echo(
         f"{type(error).__name__}: {error}\n{notes}The same command with -v before it shows where: bserkit -v ...",
         err=True,

@@ -40,7 +40,7 @@ def setting_option(key: str, several: bool = False, text: str = "") -> Callable[
     if one.type is bool:
         how: dict[str, Any] = {"is_flag": True, "default": None}
     elif one.contract:
-        completed = complete_component(key, given_plugins)
+        completed = complete_component(key)
         how = {"metavar": "NAME[:KEY=VALUE,...]", "multiple": several, "shell_complete": completed}
     elif one.choices:
         how = {"metavar": one.metavar, "shell_complete": complete_choice(one.choices)}
@@ -74,11 +74,15 @@ no_plugins_option = click.option("--no-plugins", is_flag=True, help="Use built-i
 
 def show_failures(plugins: Plugins) -> None:
     """Show every plugin that could not be used, and why; with -v the traceback of each."""
+    from bserkit.plugins.importing import WAY_OUT
+
     context = click.get_current_context(silent=True)
     for failure in plugins.failures:
         if context and context.find_root().params.get("verbose"):
             click.echo(failure.trace, err=True, nl=False)
-        click.secho(f"failed: {failure.source.name} ({failure.source.location}): {failure.reason}", fg="red", err=True)
+        click.secho(f"failed: {failure.source}: {failure.reason}", fg="red", err=True)
+    if plugins.failures:
+        click.echo(f"All other components can be used. {WAY_OUT}.", err=True)
 
 
 def given_workspace(cache: str | None, quiet: bool) -> tuple[Workspace, ConsoleReporter]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import inspect
 import re
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pluggy
+from pydantic import BaseModel
 
 from bserkit.component import Component, Spec, build, is_name, parse_specs
 from bserkit.corpora.protocols import FORMER_NAMES, PROTOCOLS, Protocol
@@ -33,6 +34,9 @@ from bserkit.learning.fusion import Fuser
 from bserkit.learning.normalising import Normaliser
 from bserkit.plugins import hooks
 from bserkit.plugins.builtin import BUILTIN_MODULES
+from bserkit.plugins.importing import guarded, real
+from bserkit.plugins.importing import import_file as import_file
+from bserkit.plugins.importing import module_name as module_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -79,6 +83,9 @@ class Source:
     def qualifier(self) -> str:
         """What may stand before the name of one of its components, as in ``bserkit-band/block-max``."""
         return re.sub(r"[^\w.-]+", "-", self.distribution or self.name)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.location})"
 
     @property
     def is_outside(self) -> bool:
@@ -175,7 +182,7 @@ class Plugins:
                 + (f" Plugins that failed to load: {failed}." if failed else "")
             )
         if len(found) > 1:
-            places = " and ".join(f"{one.source.name} ({one.source.location})" for one in found)
+            places = " and ".join(str(one.source) for one in found)
             names = list(dict.fromkeys(one.qualified for one in found))
             way_out = f"Ask for {' or '.join(names)}" if len(names) == len(found) else "Rename one, remove one"
             raise UsageError(
@@ -280,7 +287,8 @@ class _Loader:
             self.failures.append(Failure(source, f"no plugin may be called {BUILT_IN}; rename it"))
             return
         try:
-            plugin = import_plugin()
+            with guarded(str(source)):
+                plugin = import_plugin()
         except KeyboardInterrupt:
             raise
         # A plugin may fail in any way at all, a call of sys.exit included; none of them may stop a run.
@@ -297,7 +305,7 @@ class _Loader:
                 Failure(Source(path.stem, str(path), "unknown"), f"it cannot be read: {error.strerror}")
             )
             return
-        self.load(Source(path.stem, str(path.resolve()), version), lambda: import_file(path))
+        self.load(Source(path.stem, str(real(path)), version), lambda: import_file(path))
 
     def add(self, plugin: ModuleType, source: Source) -> None:
         source = replace(source, module=getattr(plugin, "__name__", ""))
@@ -327,7 +335,8 @@ class _Loader:
         self, hook: str, contract: type[Component], function: Callable[[], Iterable[object]], source: Source
     ) -> None:
         try:
-            components = list(function())
+            with guarded(str(source)) if source.is_outside else nullcontext():
+                components = list(function())
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -354,6 +363,11 @@ def _problem(component: object, contract: type[Component]) -> str:
         return f"{component!r} is not a {contract.__name__} class"
     if missing := sorted(getattr(component, "__abstractmethods__", ())):
         return f"{component.__name__} does not implement {', '.join(missing)}"
+    # A parameter of such a name would stand in the place of what every component of the kind has.
+    taken = {"name", *dir(contract)} - set(dir(BaseModel))
+    if reserved := [one for one in component.model_fields if one in taken]:
+        parameters = " and ".join(map(repr, reserved))
+        return f"{component.__name__} has a parameter {parameters}, a reserved name; call it something else"
     if not isinstance(name := getattr(component, "name", None), str):
         return f"{component.__name__} has no name; set a class variable such as name = 'block-max'"
     if not is_name(name):
@@ -363,24 +377,3 @@ def _problem(component: object, contract: type[Component]) -> str:
         if not outputs or not all(map(is_name, outputs)):
             return f"{component.__name__} names no channels; set a class variable such as outputs = ('mid', 'side')"
     return ""
-
-
-def module_name(path: Path) -> str:
-    """Return the name that a file's module is kept under, one of its own, so that its components can be pickled."""
-    return f"bserkit_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-
-
-def import_file(path: Path) -> ModuleType:
-    """Import a single-file plugin, anew at each call, under a name of its own."""
-    name = module_name(path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

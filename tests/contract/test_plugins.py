@@ -1,3 +1,4 @@
+import os
 import pickle
 import re
 import subprocess
@@ -15,7 +16,7 @@ from bserkit import (
 )
 from bserkit.cli import main
 from bserkit.experiments.settings import read_config, resolve
-from bserkit.plugins import hooks
+from bserkit.plugins import hooks, importing
 from bserkit.plugins.registry import CONTRACTS, KINDS, load_plugins
 
 HOOKS = sorted(name for name in vars(hooks) if name.startswith("bserkit_"))
@@ -123,6 +124,9 @@ BROKEN = {
     "syntax": ("def bserkit_poolers(:", "SyntaxError: "),
     "missing": ("import a_module_that_nobody_has", "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"),
     "leaving": ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    "leaving_at_once": ("import os\nos._exit(3)", r"SystemExit: os\._exit\(3\)"),
+    "leaving_by_name": ("from os import _exit\n_exit(3)", r"SystemExit: os\._exit\(3\)"),
+    "looping": ("def f(): f()\nf()", "RecursionError: "),
     "failing": ("1 / 0", "ZeroDivisionError: division by zero"),
     "asserting": ("raise BaseException('no')", "BaseException: no"),
     "null": ("x = 1\0", "(SyntaxError|ValueError): .*null bytes"),
@@ -165,18 +169,68 @@ def test_a_broken_plugin_leaves_no_module_behind(tmp_path):
     assert not [name for name in sys.modules if "halfway" in name]
 
 
-def test_an_interrupt_during_loading_is_passed_on(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
+def test_an_interrupt_names_the_plugin_that_was_waited_for(tmp_path):
+    with pytest.raises(KeyboardInterrupt) as caught:
         load_plugins([write(tmp_path, slow="raise KeyboardInterrupt")])
+    (note,) = caught.value.__notes__
+    assert re.match(r"Plugin slow \(.*slow\.py\) was being loaded\. .*--no-plugins\.", note)
+    assert CliRunner().invoke(main, ["plugins", "--plugins-dir", str(tmp_path), "--no-plugins"]).stderr == ""
+
+
+def test_a_plugin_that_takes_long_is_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(importing, "PATIENCE_SECONDS", 0.01)
+    load_plugins([write(tmp_path, slow="import time\ntime.sleep(0.3)")])
+    assert re.search(r"Plugin slow \(.*slow\.py\) has been loading for .*--no-plugins", caplog.text)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_a_plugin_forks_may_leave(tmp_path):
+    text = """
+        import os
+        child = os.fork()
+        if not child:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        """
+    command = [sys.executable, "-m", "bserkit", "plugins", "--plugins-dir", str(write(tmp_path, forks=text))]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+LOUD = """
+import os
+print("zzprinted")
+os.write(1, b"zzwritten\\n")
+os.system("echo zzstarted")
+""" + pooler("loud-first").replace("    return [First]", "    print('zzreturned')\n    return [First]")
+
+
+def test_what_a_plugin_prints_goes_where_errors_go(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "bserkit",
+        "components",
+        "pooler",
+        "--plugins-dir",
+        str(write(tmp_path, loud=LOUD)),
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert set(done.stderr.split()) == {"zzprinted", "zzwritten", "zzstarted", "zzreturned"}
+    assert done.stdout.startswith("pooler\n")
+    assert "loud-first" in done.stdout
+    assert "zz" not in done.stdout
 
 
 def test_an_unreadable_file_is_reported_and_skipped(tmp_path):
     write(tmp_path, fine=pooler("fine-first"))
     (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere.py")
     (tmp_path / "folder.py").mkdir()
+    (tmp_path / "circle.py").symlink_to(tmp_path / "circle.py")
+    (tmp_path / "below").symlink_to(tmp_path)
     plugins = load_plugins([tmp_path])
     assert plugins.make(Pooler, "fine-first")
-    assert {failure.source.name for failure in plugins.failures} <= {"dangling", "folder"}
+    assert {failure.source.name for failure in plugins.failures} <= {"circle", "dangling", "folder"}
+    assert "it cannot be read: Too many levels of symbolic links" in reasons(plugins, "circle")
 
 
 def test_hidden_files_are_no_plugins(tmp_path):
@@ -211,11 +265,13 @@ MISFITS = {
     "an_abstract_class": ("Abstract", "Abstract does not implement pool"),
     "the_contract": ("Pooler", "Pooler does not implement pool"),
     "a_nameless_class": ("Nameless", r"Nameless has no name; set a class variable such as name = 'block-max'"),
-    "a_name_as_a_parameter": ("NameField", r"NameField has no name"),
+    "a_name_as_a_parameter": ("NameField", r"NameField has a parameter 'name', a reserved name"),
+    "reserved_parameters": ("Reserved", "Reserved has a parameter 'kind' and 'spec' and 'pool', a reserved name; call"),
     "a_name_that_is_no_text": ("Number", "Number has no name"),
     "a_name_that_cannot_be_typed": ("Untypable", "Untypable"),
 }
 MISFIT_CLASSES = """
+import warnings
 from typing import ClassVar
 from bserkit import ChannelTransform
 
@@ -237,6 +293,13 @@ class Nameless(Complete):
 
 class NameField(Complete):
     name: str = "name-field"
+
+with warnings.catch_warnings(action="ignore"):
+    class Reserved(Complete):
+        name = "reserved"
+        kind: str = "a"
+        spec: str = "b"
+        pool: int = 3
 
 class Number(Complete):
     name = 5
@@ -449,6 +512,7 @@ def test_components_command_lists_origins_and_failures(tmp_path):
         r"listed-first +The first segment\.  \[listed: .*listed\.py\]\n +scale=1\.0  \(float\)", result.output
     )
     assert re.search(r"failed: broken \(.*broken\.py\): ZeroDivisionError: division by zero", result.output)
+    assert "All other components can be used. Mend it, remove it, or leave outside plugins out with" in result.stderr
 
 
 def test_protocols_are_not_open_to_plugins(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from bserkit.api import Given, Grid
-from bserkit.cli import main
+from bserkit.cli import completion, main
 from bserkit.experiments.settings import SETTINGS, Settings
 from bserkit.plugins.registry import load_plugins
 
@@ -185,7 +185,18 @@ def test_completion_knows_plugins_of_a_named_folder(tmp_path):
     assert completions("run", "--plugins-dir", folder, "--pooler", "twin") == ["twin/mine-alone"]
     assert completions("run", "--plugins-dir", folder, "--pooler", "twin/mine-alone:s") == ["twin/mine-alone:strength="]
     assert completions("run", "--plugins-dir", folder, "--no-plugins", "--pooler", "mine") == []
-    assert completions("run", "--plugins-dir", str(tmp_path / "nowhere"), "--pooler", "block") == []
+    nowhere = str(tmp_path / "nowhere")
+    assert completions("run", "--plugins-dir", nowhere, "--pooler", "block") == ["block-avg", "block-max"]
+
+
+@pytest.mark.parametrize(
+    "text", ["print('[]')", "import os\nos.kill(os.getpid(), 9)", "import time\nwhile True:\n    time.sleep(1)"]
+)
+def test_no_plugin_spoils_completion(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", 30 if "print" in text else 3)
+    monkeypatch.setenv("BSERKIT_PLUGINS_DIR", str(tmp_path))
+    (tmp_path / "bad.py").write_text(text)
+    assert completions("run", "--pooler", "block") == ["block-avg", "block-max"]
 
 
 BASH = """

@@ -150,7 +150,7 @@ def test_components_of_one_kind_names_their_origin(cli, plugins_dir):
     lines = ended.stdout.splitlines()
     assert lines[0] == "pooler"
     names = [line.split()[0] for line in lines[1:] if not line.startswith("   ")]
-    assert names == ["block-avg", "block-max", "global-avg", "global-max", "unlucky"]
+    assert names == ["block-avg", "block-max", "global-avg", "global-max", "unlucky", "vlad"]
     assert any(line.startswith("  unlucky ") and str(plugins_dir / "unlucky.py") in line for line in lines)
     assert any(line.startswith("      blocks=2  (int)  ") for line in lines)
 
@@ -175,7 +175,8 @@ def test_plugins_tells_sources_and_failures(cli, tmp_path, plugins_dir):
     (source,) = (index for index, line in enumerate(lines) if line.startswith("good "))
     assert str(tmp_path / "good.py") in lines[source]
     assert lines[source + 1] == "    pooler unlucky"
-    failed = sorted(ended.stderr.splitlines())
+    *failed, way_out = ended.stderr.splitlines()
+    assert "--no-plugins" in way_out
     assert [line.split()[1] for line in failed] == ["broken", "leaves", "misspelt"]
     assert failed[0] == f"failed: broken ({tmp_path / 'broken.py'}): RuntimeError: not today"
     assert "SystemExit: 3" in failed[1]
