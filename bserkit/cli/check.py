@@ -37,7 +37,7 @@ def check(target: str | None, data: Path | None, **given: Any) -> None:
 
     if target is None:
         checks = checks_of_all(given_plugins(given), data)
-    elif target.endswith(".py") or Path(target).is_dir():
+    elif target.endswith(".py") or ("/" in target and Path(target).is_dir()):
         checks = checks_at(Path(target), data)
     else:
         checks = checks_named(target, given_plugins(given), data)
@@ -67,7 +67,8 @@ def _asked(one: Check) -> str:
     except SkipTest as error:
         click.echo(f"  skipped  {one.name}: {error}")
         return "skipped"
-    except Exception as error:
+    # A component may fail in any way at all, a call of sys.exit included.
+    except (Exception, SystemExit) as error:
         click.secho(f"  BROKEN   {one.name}: {one.rule}", fg="red")
         click.echo(f"{''.join(traceback.format_exception(error))}In {one.place(error)}")
         return "BROKEN"

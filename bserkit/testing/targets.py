@@ -26,7 +26,7 @@ def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iter
 
     Args:
         target: of a component ``name:key=value``, or ``plugin/name`` where several have the name; of a plugin its
-            own name, its distribution's or its module's.
+            own name, its distribution's or its module's. What is none of these may be a folder: see ``checks_at``.
         loaded: what there is to choose from.
 
     Raises:
@@ -39,6 +39,8 @@ def checks_named(target: str, loaded: Plugins, data: Path | None = None) -> Iter
     elif plugins:
         for source in plugins:
             yield from plugin_checks(Plugin(source, loaded), data)
+    elif Path(target).is_dir():
+        yield from checks_at(Path(target), data)
     else:
         known = {one.component.name for one in loaded.registered} | {one.name for one in loaded.outside}
         raise UsageError(

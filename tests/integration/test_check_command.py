@@ -119,6 +119,20 @@ def test_an_installed_package_is_checked_by_its_names(cli, tmp_path, monkeypatch
         assert "plugin entered  [entered: own-first, own_first]" in ended.stdout
 
 
+def test_a_folder_of_a_components_name_is_not_run(cli, tmp_path):
+    (tmp_path / "block-max").mkdir()
+    (tmp_path / "block-max" / "trap.py").write_text("raise RuntimeError('it was run')")
+    ended = cli("check", "block-max")
+    assert ended.returncode == 0, ended.stdout
+    assert cli("check", "./block-max").returncode == 1
+
+
+def test_a_component_that_exits_fails_its_check(cli, plugin):
+    ended = cli("check", plugin(POOLER.replace("return self", "raise SystemExit(0)\n        return self")))
+    assert ended.returncode == 1
+    assert "SystemExit: 0" in ended.stdout
+
+
 def test_nothing_to_check_is_a_failure(cli):
     ended = cli("check", "--no-plugins")
     assert ended.returncode == 1
