@@ -96,7 +96,7 @@ class Settings:
     experiment: Annotated[str, Setting("bserkit", "MLflow experiment.", logged=False)]
     run_name: Annotated[str | None, Setting(None, "MLflow run name.", logged=False)]
     plugins_dir: Annotated[tuple[Path, ...], Setting(None,
-        "Load the single-file plugins in this folder, or one such file (also BSERKIT_PLUGINS_DIR).", metavar="PATH")]
+        "Load the plugins in this folder, files and packages, or one (also BSERKIT_PLUGINS_DIR).", metavar="PATH")]
     # fmt: on
     found_reader: bool
 

@@ -1,7 +1,8 @@
 """The eight hooks of the pluggy project ``bserkit``: one a kind, each returning the component classes that it adds.
 
 A plugin is a module with functions of these names, marked with ``@hookimpl``. A single file in a folder given with
-``--plugins-dir`` is one; so is an installed package with an entry point in the group ``bserkit``. The examples below
+``--plugins-dir`` is one, and may import modules that lie beside it; so is a package in that folder, which imports its
+own by ``from . import``; so is an installed package with an entry point in the group ``bserkit``. The examples below
 are complete files.
 
 A component's name is its own among those of its kind. Where a plugin calls one like a built-in, the name means the

@@ -13,6 +13,9 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bserkit.identity.modules import PROJECT, find, top_of
+from bserkit.identity.syntax import parse, read
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
@@ -91,23 +94,86 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def plugin_files(path: Path) -> list[Path]:
+    """Return the files of the plugins in a folder, or of the one that a path is; of a package its ``__init__.py``.
+
+    What begins with an underscore or a dot is no plugin; nor is a link to a folder that it lies in.
+    """
+    own = path / "__init__.py"
+    if path.is_file():
+        return [path]
+    if own.is_file() and any(word in own.read_bytes() for word in (b"hookimpl", b"bserkit_")):
+        return [own]
+    packages = [one for one in path.glob("[!_.]*/__init__.py") if not real(path).is_relative_to(real(one.parent))]
+    return sorted([*path.glob("[!_.]*.py"), *packages])
+
+
+def plugin_name(path: Path) -> str:
+    """Return what the plugin of a file is called: as the file, or as the package whose ``__init__.py`` it is."""
+    return path.parent.name if _is_package(path) else path.stem
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return all files of a plugin: those of its package, or a single one and what it imports that lies beside it."""
+    if _is_package(path):
+        return sorted(path.parent.rglob("*.py"))
+    found, todo = {path: None}, [path]
+    while todo:
+        for one in _beside(todo.pop()).values():
+            new = [file for file in files_of(one) if file not in found]
+            found |= dict.fromkeys(new)
+            todo += [file for file in new if file.parent == path.parent]
+    return list(found)
+
+
 def module_name(path: Path) -> str:
-    """Return the name that a file's module is kept under, one of its own, so that its components can be pickled."""
-    stem = re.sub(r"\W", "_", path.stem)
-    return f"bserkit_plugin_{stem}_{hashlib.sha256(str(real(path)).encode()).hexdigest()[:8]}"
+    """Return the name that a plugin's module is kept under, one of its own, so that its components can be pickled."""
+    where = path.parent if _is_package(path) else path
+    stem = re.sub(r"\W", "_", plugin_name(path))
+    return f"bserkit_plugin_{stem}_{hashlib.sha256(str(real(where)).encode()).hexdigest()[:8]}"
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a single-file plugin, anew at each call, under a name of its own."""
+    """Import the plugin of a file, anew at each call, under a name of its own; a single file finds those beside it.
+
+    Raises:
+        ImportError: a module that lies beside it was imported from elsewhere.
+    """
     name = module_name(path)
-    spec = importlib.util.spec_from_file_location(name, path)
+    folders = [str(path.parent)] if _is_package(path) else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if not folders and (beside := str(path.parent.absolute())) not in sys.path:
+        # At the end: no file of a plugin stands for a library.
+        sys.path.append(beside)
     try:
         spec.loader.exec_module(module)
+        _check_beside(path)
     except BaseException:
-        del sys.modules[name]
+        for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+            del sys.modules[one]
         raise
     return module
+
+
+def _is_package(path: Path) -> bool:
+    return path.name == "__init__.py"
+
+
+def _beside(path: Path) -> dict[str, Path]:
+    """Return by name the files of the modules that a single file imports and that lie beside it."""
+    tree = parse(path.read_bytes())
+    names = {top_of(one.module) for one in read(tree.body).imports if not one.level} if tree else set()
+    places = {one: find(one, path.parent) for one in sorted(names - sys.stdlib_module_names - {PROJECT})}
+    return {one: place.file for one, place in places.items() if place and place.file and place.file.suffix == ".py"}
+
+
+def _check_beside(path: Path) -> None:
+    """Refuse a plugin whose import of a module beside it means that of another folder."""
+    for name, file in _beside(path).items() if not _is_package(path) else ():
+        place = find(name)
+        if place and place.file and not place.installed and real(place.file) != real(file):
+            raise ImportError(f"{name} was imported from {place.file}, not from {file}; rename one of them")

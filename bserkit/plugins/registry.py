@@ -34,7 +34,7 @@ from bserkit.learning.fusion import Fuser
 from bserkit.learning.normalising import Normaliser
 from bserkit.plugins import hooks
 from bserkit.plugins.builtin import BUILTIN_MODULES
-from bserkit.plugins.importing import guarded, real
+from bserkit.plugins.importing import files_of, guarded, plugin_files, plugin_name, real
 from bserkit.plugins.importing import import_file as import_file
 from bserkit.plugins.importing import module_name as module_name
 
@@ -68,7 +68,7 @@ class Source:
     Attributes:
         name: ``built-in``, a distribution's entry point or a file's name.
         location: what a user would open or uninstall.
-        version: a distribution's version, or the first digits of the file's SHA-256.
+        version: a distribution's version, or the first digits of the SHA-256 of its file, or its package's files.
         module: the name of the imported module; empty where it could not be imported.
         distribution: the name of the distribution; empty for a file.
     """
@@ -232,8 +232,8 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True, modules: It
     """Load built-ins, then entry points, then the files of the named folders, by name, then modules.
 
     Args:
-        folders: folders of single-file plugins, whose every ``.py`` file is loaded unless its name begins with ``_``;
-            or such a file.
+        folders: folders of plugins, whose every ``.py`` file and package is loaded unless its name begins with ``_``;
+            or one of these.
         outside: false leaves out everything but the built-ins.
         modules: plugins that were imported already; one that is an entry point too counts once.
 
@@ -257,10 +257,10 @@ def load_plugins(folders: Iterable[Path] = (), outside: bool = True, modules: It
             is_file = folder.suffix == ".py" and folder.is_file()
             if not is_file and not folder.is_dir():
                 raise UsageError(
-                    f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files, or one "
-                    "such file."
+                    f"The plugins folder {folder} does not exist; --plugins-dir names a folder of .py files and "
+                    "packages, or one of these."
                 )
-            paths = [folder] if is_file else sorted(folder.glob("[!_.]*.py"))
+            paths = plugin_files(folder)
             if any(module_name(path) in sys.modules for path in paths):
                 # What an earlier loading of these files imported beside them is read anew, as they are.
                 forget(folder.parent if is_file else folder)
@@ -298,14 +298,16 @@ class _Loader:
         self.add(plugin, source)
 
     def load_file(self, path: Path) -> None:
+        name = plugin_name(path)
         try:
-            version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+            content = path.read_bytes()
+            if path.name == "__init__.py":
+                content = b"".join(one.read_bytes() for one in files_of(path))
         except OSError as error:
-            self.failures.append(
-                Failure(Source(path.stem, str(path), "unknown"), f"it cannot be read: {error.strerror}")
-            )
+            self.failures.append(Failure(Source(name, str(path), "unknown"), f"it cannot be read: {error.strerror}"))
             return
-        self.load(Source(path.stem, str(real(path)), version), lambda: import_file(path))
+        version = hashlib.sha256(content).hexdigest()[:12]
+        self.load(Source(name, str(real(path)), version), lambda: import_file(path))
 
     def add(self, plugin: ModuleType, source: Source) -> None:
         source = replace(source, module=getattr(plugin, "__name__", ""))

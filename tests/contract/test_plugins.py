@@ -15,7 +15,9 @@ from bserkit import (
     UsageError,
 )
 from bserkit.cli import main
+from bserkit.component import identity
 from bserkit.experiments.settings import read_config, resolve
+from bserkit.identity.modules import forget
 from bserkit.plugins import hooks, importing
 from bserkit.plugins.registry import CONTRACTS, KINDS, load_plugins
 
@@ -113,6 +115,74 @@ def test_a_component_of_a_plugin_file_pickles(tmp_path):
 def test_files_with_leading_underscore_are_no_plugins(tmp_path):
     plugins = load_plugins([write(tmp_path, _helper="raise RuntimeError", __init__="raise RuntimeError")])
     assert plugins.failures == ()
+
+
+SPLIT = {
+    "__init__": "from .hooks import bserkit_poolers\n",
+    "hooks": "from .sizes import SCALE\n" + POOLER.replace("NAME", "packed").replace("1.0", "SCALE"),
+    "sizes": "SCALE = 2.0\n",
+}
+
+
+def test_a_package_in_the_folder_is_a_plugin(tmp_path):
+    found = []
+    for place in ("one", "two"):
+        write(tmp_path / place / "band", **SPLIT)
+        for named in (tmp_path / place, tmp_path / place / "band"):
+            plugins = load_plugins([named])
+            assert plugins.failures == ()
+            made = plugins.make(Pooler, "band/packed")
+            assert made.scale == 2
+            assert pickle.loads(pickle.dumps(made)) == made  # noqa: S301
+            found.append((identity(made), plugins.source_of(made).version))
+    assert all(one == found[0] for one in found)
+    write(tmp_path / "two" / "band", sizes="SCALE = 3.0\n")
+    made = load_plugins([tmp_path / "two"]).make(Pooler, "packed")
+    assert made.scale == 3
+    assert identity(made)["code"] != found[0][0]["code"]
+
+
+def test_a_broken_package_is_reported_and_stops_nothing(tmp_path):
+    write(tmp_path / "shaky", **SPLIT | {"sizes": "1 / 0"})
+    plugins = load_plugins([write(tmp_path, fine=pooler("fine-first"))])
+    assert reasons(plugins, "shaky") == ["ZeroDivisionError: division by zero"]
+    assert not [name for name in sys.modules if "plugin_shaky_" in name]
+    assert plugins.make(Pooler, "fine-first")
+
+
+HELPED = POOLER.replace("NAME", "helped").replace("1.0", "SCALE")
+
+
+def test_a_file_may_import_those_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = write(tmp_path, helped="from _scale import SCALE\n" + HELPED, _scale="from _deep import SCALE\n")
+    write(folder, _deep="SCALE = 5.0\n")
+    for named in (folder, folder / "helped.py"):
+        assert load_plugins([named]).make(Pooler, "helped").scale == 5
+    assert [path.name for path in importing.files_of(folder / "helped.py")] == ["helped.py", "_scale.py", "_deep.py"]
+    assert sys.path[-1] == str(folder)
+    forget(folder)
+
+
+def test_a_helper_of_another_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        write(folder, helped="from _mixed import SCALE\n" + HELPED, _mixed="SCALE = 5.0\n")
+    plugins = load_plugins(folders)
+    (reason,) = reasons(plugins, "helped")
+    assert reason.startswith(f"ImportError: _mixed was imported from {folders[0] / '_mixed.py'}, not from {folders[1]}")
+    forget(tmp_path)
+
+
+def test_modules_that_import_one_another_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    round_ = {"_round": "from _trip import A\nB = 1\n", "_trip": "from _round import B\nA = 1\n"}
+    plugins = load_plugins([write(tmp_path, circle="from _round import B\n", fine=pooler("fine-first"), **round_)])
+    (reason,) = reasons(plugins, "circle")
+    assert "partially initialized module '_round'" in reason
+    assert plugins.make(Pooler, "fine-first")
+    forget(tmp_path)
 
 
 def test_a_missing_plugins_folder_is_refused(tmp_path):
