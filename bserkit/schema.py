@@ -134,6 +134,7 @@ PROCESS = _tag(
 )
 IDENTITY = _tag("bserkit.identity", "All that the numbers of a sweep's run depend on.", RUN)
 MADE_IN = _tag("bserkit.made_in", "The broken-off sweep that a run was taken over from.", RUN)
+DESCRIPTION = _tag("mlflow.note.content", "The result in a few lines of Markdown.", RUN, SWEEP, COMPARISON)
 PARENT = _tag("mlflow.parentRunId", "The sweep or the run that it is below.", RUN, NETWORK)
 DIGEST = _tag("weights.digest", "The SHA-256 of a network's file.", NETWORK)
 HOLDER = _tag("weights.run", "The run that has that file.", NETWORK)

@@ -43,7 +43,7 @@ def compare(references: tuple[str, ...], experiment: str, best: int | None, part
 
     \b
     bserkit compare 3f2a 91bc
-    bserkit compare "csv block-max two-stage" 91bc --part left
+    bserkit compare "csv alexnet block-max two-stage" 91bc --part left
     bserkit compare --best 4 --experiment emovo
     """
     from rich.console import Console

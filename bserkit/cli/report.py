@@ -28,7 +28,7 @@ def report(reference: str, out: Path | None, experiment: str) -> None:
 
     \b
     bserkit report 3f2a
-    bserkit report "csv block-max two-stage" --out paper/appendix.html
+    bserkit report "csv alexnet block-max two-stage" --out paper/appendix.html
     """
     from bserkit.experiments.export import check_writable
     from bserkit.reporting.report import NEEDED, WANTED, Network, gather, page

@@ -16,13 +16,14 @@ from bserkit.cli.group import Command
 @click.option("--port", default=5000, show_default=True, help="Port on this machine.")
 def ui(port: int) -> None:
     """Open the MLflow UI on the runs of this folder, at http://127.0.0.1:PORT, for this machine alone."""
-    from bserkit.tracking.place import tracking_uri, ui_command
+    from bserkit.tracking.place import shown_uri, tracking_uri, ui_command
 
     if tracking_uri().startswith("http"):
-        click.echo(f"Runs are kept by the MLflow server at {tracking_uri()}: open that address in a browser.")
+        click.echo(f"Runs are kept by the MLflow server at {shown_uri()}: open that address in a browser.")
         return
     click.echo(f"MLflow UI at http://127.0.0.1:{port} (stop it with Ctrl-C)")
-    server = subprocess.Popen(ui_command(port), env=os.environ | {"PYTHONSAFEPATH": "1"}, start_new_session=True)
+    command, environment = ui_command(port)
+    server = subprocess.Popen(command, env=environment | {"PYTHONSAFEPATH": "1"}, start_new_session=True)
     try:
         raise SystemExit(server.wait())
     except KeyboardInterrupt:

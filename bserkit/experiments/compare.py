@@ -76,13 +76,15 @@ def compare_runs(
     parts = [RunPart.of(run, read_results(read_artifacts(run, NEEDED), run.run_id), part) for run in runs]
     chosen = ["The runs were chosen for being best on these very utterances: the best owes some of its lead to luck."]
     comparison = compare(parts, part, resamples, seed, notes=chosen if best else [])
+    written = markdown(comparison)
     run_id, place = log_comparison(
         runs[0].experiment,
         f"compare {' '.join(one[:8] for one in ids)}",
         {"runs": " ".join(ids), "part": part, "resamples": str(resamples), "seed": str(seed)},
         {
             COMPARISON_ROWS: write_rows(ComparisonRow, comparison_rows(comparison)),
-            COMPARISON_PAGE: markdown(comparison),
+            COMPARISON_PAGE: written,
         },
+        written,
     )
     return Compared(comparison, runs[0].experiment, run_id, place)

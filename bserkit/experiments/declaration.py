@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from bserkit.component import Component, Spec, read_specs
+from bserkit.component import Component, Spec, parse_specs, read_specs
 from bserkit.errors import UsageError
 
 
@@ -65,6 +65,13 @@ class Setting:
         """The words that are known beforehand."""
         listed = [word for one in (self.type, *self.types) if get_origin(one) is Literal for word in get_args(one)]
         return tuple(listed) or self.offers
+
+    def short(self, component: Component) -> str:
+        """Spell a component without the place of the file that it names."""
+        parameter, *words = self.file or ("",)
+        spec = parse_specs(component.spec)[0]
+        kept = {key: value for key, value in spec.parameters.items() if key != parameter or value in words}
+        return str(Spec(spec.name, kept))
 
     def read(self, key: str, value: Any) -> Any:
         """Check the value of a setting that names no component.

@@ -26,9 +26,11 @@ from bserkit.evaluation.results import (
     search_curves,
 )
 from bserkit.experiments.features import planned_features
+from bserkit.experiments.settings import SETTINGS
 from bserkit.features.example import Level, channel_example
 from bserkit.features.finetuning import FromRun
 from bserkit.features.pooling import LearningPooler
+from bserkit.reporting.description import description
 from bserkit.rows import write_rows
 from bserkit.schema import (
     AUDIT,
@@ -244,8 +246,9 @@ def _cautions(settings: Settings, prepared: Prepared) -> dict[str, str]:
 
 
 def _stages(settings: Settings) -> list[str]:
-    """Return the stages that a run without a name is called by."""
-    return [one.spec for one in (settings.pooler, settings.normaliser, settings.fusion) if one]
+    """Return the stages that a run without a name is called by; a backbone without the place of its file."""
+    stages = settings.pooler, settings.normaliser, settings.fusion
+    return [SETTINGS["backbone"].short(settings.backbone), *(one.spec for one in stages if one)]
 
 
 def log_corpus(tracked: TrackedRun, prepared: Prepared) -> list[FoldSummary]:
@@ -282,6 +285,7 @@ def _log_results(tracked: TrackedRun, evaluation: Evaluation, results: Results) 
         tracked.log_figure(SEARCH_FIGURE, fusion_search_figure(curves, "score"))
     if notes := evaluation.notes():
         tracked.tag(FUSION_NOTES, "; ".join(notes))
+    tracked.describe(description(tracked.kept, results))
 
 
 def _log_example(tracked: TrackedRun, extraction: Extraction, checked: Checked, store: FeatureStore) -> None:

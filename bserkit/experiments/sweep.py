@@ -289,6 +289,7 @@ def _log(
     if outcomes:
         commands = [one.command for one in outcomes]
         parent.log_text(TABLES, written.markdown(title, commands))
+        parent.describe(written.sections[-1][1][0].markdown())
     if chosen:
         parent.log_figure(CONFUSION_FIGURE, confusion_figure(confusions(chosen)))
     if failed:

@@ -7,16 +7,22 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bserkit.errors import UsageError, nearest
 from bserkit.schema import ENDED, KIND
-from bserkit.tracking.place import existing_store, tracking_uri
+from bserkit.tracking.place import existing_store, shown_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+#: With how many runs' names one that is not known is compared.
+_COMPARED = 200
+#: Whether a text can begin a run's id.
+_DIGITS = re.compile(r"[0-9a-f]{1,32}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -48,22 +54,17 @@ def find_run(reference: str, experiment: str) -> KeptRun:
     with existing_store() as client:
         if re.fullmatch(r"[0-9a-f]{32}", reference):
             return _finished(client, _run_of_id(client, reference))
-        names, begins, unfinished = set(), [], None
-        for run in _runs(client, experiment, "attributes.start_time DESC"):
-            if run.info.run_name == reference and run.info.status == "FINISHED":
-                return _finished(client, run)
-            if run.info.run_name == reference:
-                unfinished = unfinished or run
-            if run.info.run_id.startswith(reference):
-                begins.append(run)
-            names.add(run.info.run_name)
-        if unfinished:
-            return _finished(client, unfinished)
+        named = list(_runs(client, experiment, _equals("run_name", reference)))
+        if named:
+            finished = (run for run in named if run.info.status == "FINISHED")
+            return _finished(client, next(finished, named[0]))
+        begins = list(_runs(client, experiment, f"attributes.run_id LIKE '{reference}%'")) if _DIGITS(reference) else []
         if len(begins) > 1:
             several = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in begins[:5])
             more = f" and {len(begins) - 5} more" if len(begins) > 5 else ""
             raise UsageError(f"{reference!r} begins the ids of several runs: {several}{more}. Give more of the id.")
         if not begins:
+            names = {run.info.run_name for run in islice(_runs(client, experiment), _COMPARED)}
             raise UsageError(
                 f"There is no run {reference!r} in experiment {experiment!r}{nearest(reference, names)}. A run is "
                 "given by its id, the first characters of it, or its name; bserkit ui shows all of them."
@@ -79,8 +80,8 @@ def best_runs(experiment: str, count: int, metric: str = "uar") -> list[KeptRun]
     """
     best: list[KeptRun] = []
     with existing_store() as client:
-        for run in _runs(client, experiment, f"metrics.{metric} DESC"):
-            if run.info.status == "FINISHED" and metric in run.data.metrics:
+        for run in _runs(client, experiment, "attributes.status = 'FINISHED'", f"metrics.{metric} DESC", 2 * count):
+            if metric in run.data.metrics:
                 best.append(_finished(client, run))
             if len(best) == count:
                 break
@@ -126,28 +127,46 @@ def _run_of_id(client: MlflowClient, run_id: str) -> Run:
     try:
         return client.get_run(run_id)
     except MlflowException as error:
-        raise UsageError(f"There is no run {run_id} at {tracking_uri()}.") from error
+        raise UsageError(f"There is no run {run_id} at {shown_uri()}.") from error
 
 
-def _runs(client: MlflowClient, experiment: str, order: str) -> Iterator[Run]:
-    """Find the ordinary runs of an experiment, page by page."""
+def _equals(attribute: str, value: str) -> str:
+    """Return the filter of MLflow's that wants an attribute to have a value; quotes of one kind can be in it."""
+    quote = '"' if "'" in value else "'"
+    if quote in value:
+        raise UsageError(f"A run cannot be found by a name with quotes of both kinds: {value}. Give its id.")
+    return f"attributes.{attribute} = {quote}{value}{quote}"
+
+
+def _runs(
+    client: MlflowClient,
+    experiment: str,
+    wanted: str = "",
+    order: str = "attributes.start_time DESC",
+    page: int = 200,
+) -> Iterator[Run]:
+    """Find the ordinary runs of an experiment that a filter of MLflow's wants, page by page."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
         known = [one.name for one in client.search_experiments()]
         raise UsageError(
-            f"There is no experiment {experiment!r} at {tracking_uri()}{nearest(experiment, known)}. "
+            f"There is no experiment {experiment!r} at {shown_uri()}{nearest(experiment, known)}. "
             f"Known: {', '.join(known)}. Choose with --experiment NAME."
         )
-    yield from (run for run in search(client, [found.experiment_id], "", order) if KIND not in run.data.tags)
+    yield from (run for run in search(client, [found.experiment_id], wanted, order, page) if KIND not in run.data.tags)
 
 
 def search(
-    client: MlflowClient, experiment_ids: Sequence[str], wanted: str, order: str = "attributes.start_time ASC"
+    client: MlflowClient,
+    experiment_ids: Sequence[str],
+    wanted: str,
+    order: str = "attributes.start_time ASC",
+    size: int = 200,
 ) -> Iterator[Run]:
     """Find the runs of some experiments that a filter of MLflow's wants, page by page."""
     token = None
     while True:
-        page = client.search_runs(list(experiment_ids), wanted, order_by=[order], max_results=200, page_token=token)
+        page = client.search_runs(list(experiment_ids), wanted, order_by=[order], max_results=size, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -33,6 +34,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(LOCAL_FOLDER / 'mlflow.db').resolve().as_posix()}"
 
 
+def shown_uri() -> str:
+    """Return ``tracking_uri`` as it may be shown: without the password that it may hold."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", tracking_uri())
+
+
 def artifact_root() -> str | None:
     """Return where a new experiment keeps its artifacts, or None to leave that to the tracking server."""
     return None if os.environ.get("MLFLOW_TRACKING_URI") else (LOCAL_FOLDER / "artifacts").resolve().as_uri()
@@ -48,6 +54,9 @@ def open_store() -> Iterator[MlflowClient]:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         # Of a server's runs it would print the addresses among our results.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        # It would try a server that is gone for minutes without a word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         import logging
 
         import mlflow
@@ -65,9 +74,9 @@ def open_store() -> Iterator[MlflowClient]:
             raise
         except Exception as error:
             # A tracking store may be a database, a server or a plugin, each with failures of its own.
-            first = (str(error) or type(error).__name__).splitlines()[0]
+            first = (str(error) or type(error).__name__).splitlines()[0].replace(uri, shown_uri())
             raise BserkitError(
-                f"The tracking store {uri} cannot be used: {first}. Mend or move it away, or name another with "
+                f"The tracking store {shown_uri()} cannot be used: {first}. Mend or move it away, or name another with "
                 "MLFLOW_TRACKING_URI."
             ) from error
 
@@ -132,11 +141,15 @@ def _make_database(path: Path) -> None:
             partial.replace(path)
 
 
-def ui_command(port: int) -> list[str]:
-    """Return the command that serves the MLflow UI on the same store, for this machine alone."""
+def ui_command(port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves the MLflow UI on the same store, for this machine alone, and its environment.
+
+    The store's address, which may hold a password, is not in the command, since any user sees what commands run.
+    """
     _follow_folder()
-    arguments = ["--backend-store-uri", tracking_uri(), "--host", "127.0.0.1", "--port", str(port)]
+    arguments = ["--host", "127.0.0.1", "--port", str(port)]
     # A file of the working folder that is called like a module of the server's is not run in its place.
     if (mlflow := find_spec("mlflow")) and mlflow.origin:
         arguments += ["--uvicorn-opts", f"--app-dir {shlex.quote(str(Path(mlflow.origin).parents[1]))}"]
-    return [sys.executable, "-P", "-m", "mlflow", "ui", *arguments]
+    command = [sys.executable, "-P", "-m", "mlflow", "ui", *arguments]
+    return command, os.environ | {"MLFLOW_BACKEND_STORE_URI": tracking_uri()}

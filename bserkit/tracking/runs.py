@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bserkit.errors import BserkitError, is_interrupt
 from bserkit.schema import (
     COMPARISON,
+    DESCRIPTION,
     DIGEST,
     ENDED,
     HOLDER,
@@ -34,6 +35,11 @@ from bserkit.tracking.place import artifact_root, open_store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+
+#: How many parameters MLflow takes at once.
+_MOST = 100
+#: The view of an experiment in which a table has columns of metrics.
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class TrackedRun:
@@ -106,6 +112,10 @@ class TrackedRun:
         self.client.set_tag(self.run_id, name, value)
         self._tags[name] = value
 
+    def describe(self, text: str) -> None:
+        """Say in Markdown what the run came to; a text of more than 5000 characters is cut."""
+        self.tag(DESCRIPTION, text[:5000])
+
     def fail(self, reason: str) -> None:
         """Have the run marked failed at its end, although it goes on to it."""
         self.outcome = ("FAILED", reason)
@@ -133,6 +143,8 @@ class TrackedRun:
             if run.info.status in {"KILLED", "FAILED"}
         }
         made = f"attributes.status = 'FINISHED' and tags.`{IDENTITY}` != ''"
+        if not broken:
+            return {}
         taken: dict[str, str] = {}
         for run in list(search(self.client, [self.experiment_id], made)):
             identity, parent = run.data.tags[IDENTITY], run.data.tags.get(PARENT)
@@ -195,7 +207,7 @@ def _open_experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_root())
+            return client.create_experiment(name, artifact_root(), tags=_MODEL_TRAINING)
         except MlflowException:
             # Another run that began at the same moment may have made it since we looked.
             found = client.get_experiment_by_name(name)
@@ -205,6 +217,10 @@ def _open_experiment(client: MlflowClient, name: str) -> str:
         raise BserkitError(
             f"The experiment {name!r} was deleted in MLflow. Restore it there, or use --experiment NAME."
         )
+    # One that was made elsewhere, or before, keeps the view that somebody chose for it.
+    for key, value in _MODEL_TRAINING.items():
+        if key not in found.tags:
+            client.set_experiment_tag(found.experiment_id, key, value)
     return found.experiment_id
 
 
@@ -221,7 +237,9 @@ def _create(
 
     tags = {HOST: socket.gethostname(), PROCESS: str(os.getpid()), **tags}
     info = client.create_run(experiment_id, tags=tags, run_name=run_name).info
-    client.log_batch(info.run_id, params=[Param(name, value) for name, value in parameters.items()])
+    given = [Param(name, value) for name, value in parameters.items()]
+    for start in range(0, len(given), _MOST):
+        client.log_batch(info.run_id, params=given[start : start + _MOST])
     return TrackedRun(client, experiment_id, KeptRun(info.run_id, run_name, experiment, dict(parameters), tags))
 
 
@@ -250,13 +268,14 @@ def _alive(process: int) -> bool:
 
 
 def log_comparison(
-    experiment: str, run_name: str, parameters: Mapping[str, str], files: Mapping[str, str]
+    experiment: str, run_name: str, parameters: Mapping[str, str], files: Mapping[str, str], description: str
 ) -> tuple[str, str]:
-    """Keep a comparison's text files on an MLflow run of their own, and return its id and the address of the files.
+    """Keep a comparison's files and description on an MLflow run of its own; return its id and the files' address.
 
     It is tagged as a comparison, so that looking for runs passes it by.
     """
     with tracked_run(experiment, run_name, parameters, {KIND: COMPARISON}) as tracked:
         for name, text in files.items():
             tracked.log_text(name, text)
+        tracked.describe(description)
         return tracked.run_id, tracked.client.get_run(tracked.run_id).info.artifact_uri

@@ -238,16 +238,19 @@ def test_cache_shows_what_is_kept_and_prune_deletes_it(cli, tmp_path, corpus, fa
 
 def test_the_ui_serves_local_runs_to_this_machine_only(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    command = ui_command(5123)
+    command, environment = ui_command(5123)
     assert command[:5] == [sys.executable, "-P", "-m", "mlflow", "ui"]
     options = dict(zip(command[5::2], command[6::2], strict=True))
     del options["--uvicorn-opts"]
     here = f"sqlite:///{Path.cwd()}/mlruns/mlflow.db"
-    assert options == {"--backend-store-uri": here, "--host": "127.0.0.1", "--port": "5123"}
+    assert options == {"--host": "127.0.0.1", "--port": "5123"}
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == here
 
 
 def test_the_ui_follows_mlflow_tracking_uri(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
-    command = ui_command(5000)
-    assert command[command.index("--backend-store-uri") + 1] == "sqlite:///elsewhere.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:secret@elsewhere/runs")
+    command, environment = ui_command(5000)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://ann:secret@elsewhere/runs"
+    # Any user of the machine sees what commands run.
+    assert "secret" not in " ".join(command)
     assert command[command.index("--host") + 1] == "127.0.0.1"

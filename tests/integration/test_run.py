@@ -116,7 +116,7 @@ def test_demo_run_is_kept_in_the_local_database(demo, read_run):
     assert run.status == "FINISHED"
     assert run.artifacts.is_relative_to(folder / "mlruns" / "artifacts")
     assert dict(run.params)["backbone.weights"] == "random"
-    assert run.name == "demo block-max two-stage"
+    assert run.name == "demo alexnet:weights=random block-max two-stage"
     assert dict(run.params)["corpus"] == dict(run.params)["data"] == run.datasets[0][0] == "demo"
     assert "data" not in tomllib.loads((run.artifacts / "config.toml").read_text())
     assert f"{EXTRACTING}: 96 utterances" in ended.stderr
@@ -321,6 +321,18 @@ def test_every_utterance_is_tested_with_unseen_speaker(first_run):
         assert row["speakers_in_test"] == name
         assert set(row["speakers_in_training"].split(";")) == {"ann", "bob", "cat", "dan"} - {name}
         assert (row["train_utterances"], row["test_utterances"]) == (27, 9)
+
+
+def test_a_runs_description_is_its_result(first_run):
+    told = first_run.tags["mlflow.note.content"]
+    low, value, high = (f"{first_run.metrics[f'uar{end}']:.3f}" for end in ("_low", "", "_high"))
+    assert f"UAR {value} [{low}, {high}]" in told.splitlines()[0]
+    for part in PARTS:
+        prefix = "" if part == "fusion" else f"{part}/"
+        shown = (f"{first_run.metrics[f'{prefix}{name}']:.3f}" for name in ("accuracy", "uar", "macro_f1"))
+        assert f"| {part} | {' | '.join(shown)} |" in told
+    assert "There are only 4 speakers" in told
+    assert told.endswith(f"```console\n{first_run.tags['command']}\n```")
 
 
 def test_all_artifacts_exist_and_pictures_are_png(first_run):

@@ -12,7 +12,8 @@ import pytest
 
 from bserkit.errors import BserkitError, UsageError
 from bserkit.schema import IDENTITY
-from bserkit.tracking.finished import find_run
+from bserkit.tracking.finished import best_runs, find_run
+from bserkit.tracking.place import shown_uri
 from bserkit.tracking.runs import tracked_run, tracked_sweep
 
 
@@ -42,7 +43,7 @@ def test_an_experiment_made_meanwhile_is_joined(monkeypatch):
 
 @pytest.mark.usefixtures("_store")
 def test_experiment_creation_errors_give_the_reason(monkeypatch):
-    def refuse(client, name, artifact_location=None):
+    def refuse(client, name, artifact_location=None, tags=None):
         raise mlflow.MlflowException("disk is full")
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_experiment", refuse)
@@ -143,3 +144,86 @@ def test_an_interrupt_waits_for_a_databases_call(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run.tag("name", "value")
         assert done == [(run.run_id, "name", "value")]
+
+
+def _made(name, metrics=None, finished=True):
+    """Return the id of a run that was kept."""
+    with tracked_run("finding", name, {}, {}) as run:
+        run.log_metrics(metrics or {})
+        if not finished:
+            run.fail("asked to")
+        return run.run_id
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_a_run_is_found_by_name_id_or_beginning():
+    older, newer, failed = _made("twice"), _made("twice"), _made("twice", finished=False)
+    other = _made("ann's", {"uar": 0.5})
+    better = _made('the "best"', {"uar": 0.7})
+    assert find_run("twice", "finding").run_id == newer
+    assert find_run(older, "elsewhere").run_id == older
+    assert find_run(older[:12], "finding").run_id == older
+    assert find_run("ann's", "finding").run_id == other
+    assert find_run('the "best"', "finding").run_id == better
+    assert [run.run_id for run in best_runs("finding", 5)] == [better, other]
+    with pytest.raises(UsageError, match="is not finished but failed: asked to"):
+        find_run(failed, "finding")
+    with pytest.raises(UsageError, match=r"no run 'twic' in experiment 'finding' \(did you mean 'twice'\?\)"):
+        find_run("twic", "finding")
+    with pytest.raises(UsageError, match="quotes of both kinds"):
+        find_run('ann\'s "own"', "finding")
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_a_run_may_have_hundreds_of_parameters():
+    given = {f"p{number}": str(number) for number in range(250)}
+    with tracked_run("many", "ours", given, {}) as run:
+        pass
+    assert find_run(run.run_id, "many").parameters == given
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_an_experiment_opens_among_metrics():
+    with tracked_run("viewed", "ours", {}, {}) as run:
+        made = run.client.get_experiment(run.experiment_id)
+        assert made.tags["mlflow.experimentKind"] == "custom_model_development"
+        run.client.set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "genai_development")
+    with tracked_run("viewed", "again", {}, {}) as run:
+        assert run.client.get_experiment(run.experiment_id).tags["mlflow.experimentKind"] == "genai_development"
+
+
+@pytest.mark.usefixtures("_shared_store")
+def test_what_was_logged_is_what_will_be_found():
+    with tracked_run("kept", "ours", {"a": "1"}, {"b": "2"}) as run:
+        run.log_metrics({"uar": 0.25, "none": float("nan")})
+        run.log_metrics({"uar": 0.5}, step=1)
+        run.tag("later", "3")
+        now = run.kept
+    found = find_run(run.run_id, "kept")
+    assert (now.name, now.experiment, now.parameters, now.metrics) == (
+        found.name,
+        found.experiment,
+        found.parameters,
+        found.metrics,
+    )
+    assert now.tags.items() <= found.tags.items()
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://ann:secret@host:5432/runs", "postgresql://ann:***@host:5432/runs"),
+        ("http://host:5000", "http://host:5000"),
+        ("sqlite:////a/b@c:d/mlflow.db", "sqlite:////a/b@c:d/mlflow.db"),
+    ],
+)
+def test_a_store_is_named_without_its_password(monkeypatch, given, shown):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert shown_uri() == shown
+
+
+def test_an_error_of_a_store_hides_its_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:secret@127.0.0.1:9/runs")
+    with pytest.raises(BserkitError, match=r"ann:\*\*\*@") as refused, tracked_run("new", "ours", {}, {}):
+        pass
+    assert "secret" not in str(refused.value)
