@@ -37,7 +37,7 @@ def test_unlabelled_test_recordings_are_told(each, asked, cli, lab):
     assert run.tags["unlabelled_test"] == EACH
     params = dict(run.params)
     assert (params["normaliser"], params["normaliser.by"], params["normaliser.least"]) == ("speaker", "each", "5")
-    assert run.name == f"csv block-max {EACH} mean"
+    assert run.name == f"csv band-means block-max {EACH} mean"
     quiet = cli(*asked, "--normaliser", EACH, "--quiet", cwd=lab)
     assert quiet.stdout.endswith(" unlabelled_test=true\n")
 
