@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from functools import cached_property
 from pathlib import Path
 
 import bserkit
@@ -34,7 +35,13 @@ def members(cls):
             value = value.__func__
         owner = next((base for base in cls.__mro__ if name in vars(base)), cls)
         if owner.__module__.startswith("bserkit"):
-            kind = "property" if isinstance(value, property) else signature(value) if callable(value) else repr(value)
+            kind = (
+                "property"
+                if isinstance(value, property | cached_property)
+                else signature(value)
+                if callable(value)
+                else repr(value)
+            )
             yield f"{name}{kind if kind.startswith('(') else f': {kind}'}"
     for name, field in getattr(cls, "model_fields", {}).items():
         yield f"{name} = {'required' if field.is_required() else field.default!r}"
