@@ -239,7 +239,7 @@ def test_a_broken_plugin_leaves_no_module_behind(tmp_path):
     assert not [name for name in sys.modules if "halfway" in name]
 
 
-def test_an_interrupt_names_the_plugin_that_was_waited_for(tmp_path):
+def test_an_interrupt_names_the_plugin_waited_for(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         load_plugins([write(tmp_path, slow="raise KeyboardInterrupt")])
     (note,) = caught.value.__notes__
