@@ -142,7 +142,7 @@ def test_a_package_in_the_folder_is_a_plugin(tmp_path):
     assert identity(made)["code"] != found[0][0]["code"]
 
 
-def test_a_broken_package_is_reported_and_stops_nothing(tmp_path):
+def test_a_broken_package_is_reported_and_skipped(tmp_path):
     write(tmp_path / "shaky", **SPLIT | {"sizes": "1 / 0"})
     plugins = load_plugins([write(tmp_path, fine=pooler("fine-first"))])
     assert reasons(plugins, "shaky") == ["ZeroDivisionError: division by zero"]
