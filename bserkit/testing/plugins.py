@@ -85,13 +85,16 @@ def brings_a_component(plugin: Plugin) -> None:
 
 def returns_every_class(plugin: Plugin) -> None:
     """A hook returns each component class that it defines, but those whose names begin with an underscore."""
-    contracts, known = tuple(CONTRACTS.values()), {one.component for one in plugin.among.registered}
+    contracts = tuple(CONTRACTS.values())
+    # By their names: a file that was loaded again since has classes of its own.
+    known = {(one.component.__module__, one.component.__qualname__) for one in plugin.among.registered}
     names = {module.__name__ for module in plugin.modules}
     forgotten = sorted(
         f"{one.__module__}.{one.__qualname__} ({one.name})"
         for module in plugin.modules
         for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, contracts) and one.__module__ in names and one not in known
+        if isinstance(one, type) and issubclass(one, contracts) and one.__module__ in names
+        and (one.__module__, one.__qualname__) not in known
         and isinstance(getattr(one, "name", None), str) and not one.__abstractmethods__
         and not one.__name__.startswith("_")
     )  # fmt: skip
