@@ -1,7 +1,7 @@
 """The names under which a run is kept in MLflow: its artifacts, metrics and tags, each with what it is.
 
 In a metric or a tag, words in capital letters stand for names of the run's own: PART for a channel, a transform or the
-fusion, CLASS for an emotion. Parameters have the names of the settings.
+fusion, CLASS for an emotion; PATH stands for a path. Parameters have the names of the settings.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Named(NamedTuple):
     def names(self, given: str) -> bool:
         """Say whether a name is this one, capital words standing for anything."""
         pattern = re.escape(self.name).replace("MEASURE", f"({'|'.join(MEASURES)})")
-        return re.fullmatch(re.sub(r"[A-Z]{2,}", "[^/]+", pattern), given) is not None
+        pattern = re.sub(r"[A-Z]{2,}", "[^/]+", pattern.replace("PATH", ".+"))
+        return re.fullmatch(pattern, given) is not None
 
 
 ARTIFACTS: list[Named] = []
@@ -67,6 +68,9 @@ FOLD_SUMMARIES = _artifact("folds_summary.csv", "Who is in training and who in t
 SKIPPED = _artifact("skipped.csv", "The recordings that were left out, if any, with the reason.", RUN, SWEEP)
 LEVELS = _artifact("channels.csv", "How loud one utterance is in each channel.")
 CONFIG = _artifact("config.toml", "The settings: `bserkit run --config config.toml` gives the run again.")
+PLUGINS = _artifact(
+    "plugins/PATH.py", "The files of the plugins that it used, but installed ones; `config.toml` takes them from there."
+)
 AUDIT = _artifact("audit.md", "What could fool the numbers: see `bserkit audit`.", RUN, SWEEP)
 CONFUSION_FIGURE = _artifact(
     "confusion.png", "The confusion matrix of the fusion; of a sweep, of each part.", RUN, SWEEP

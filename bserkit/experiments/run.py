@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bserkit.corpora.audit.audit import Audit, audit, markdown
@@ -48,6 +50,7 @@ from bserkit.schema import (
     MACHINE,
     NOTES,
     PARTS_FIGURE,
+    PLUGINS,
     SEARCH_FIGURE,
     SKIPPED,
     SKIPPED_COUNT,
@@ -103,6 +106,7 @@ class Plan:
         name: the run's name in MLflow.
         parameters: under the names that MLflow shows.
         tags: likewise.
+        plugins: by path, the files of the plugins that are not installed and that it uses.
     """
 
     settings: Settings
@@ -111,6 +115,7 @@ class Plan:
     name: str
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
+    plugins: Mapping[str, str]
 
     @property
     def cautions(self) -> dict[str, str]:
@@ -151,6 +156,7 @@ def plan(settings: Settings, plugins: Plugins, workspace: Workspace) -> Plan:
         name=settings.run_name or " ".join([prepared.corpus.reader.name, *_stages(settings)]),
         parameters=parameters(settings),
         tags=tags(settings, plugins, prepared),
+        plugins=plugins.files_of(settings.components()),
     )
 
 
@@ -161,15 +167,27 @@ def execute(planned: Plan, workspace: Workspace) -> Result:
         BserkitError: something that the run needs cannot be had any more.
     """
     with tracked_run(planned.settings.experiment, planned.name, planned.parameters, planned.tags) as tracked:
+        log_settings(tracked, planned.settings, planned.plugins)
         evaluation, _ = evaluate_and_log(tracked, planned.settings, planned.prepared, planned.features, workspace)
         return Result(evaluation, tracked.run_id, tracked.experiment_id, planned.cautions)
+
+
+def log_settings(tracked: TrackedRun, settings: Settings, plugins: Mapping[str, str]) -> None:
+    """Log the configuration that gives the run again, and with it the files of the plugins that it takes."""
+    for path, text in plugins.items():
+        tracked.log_text(PLUGINS.replace("PATH.py", path), text)
+    if plugins:
+        # The folders of the files, beside the configuration: those of twins have a folder of their own.
+        begin = PurePosixPath(PLUGINS).parent
+        twins = {begin / PurePosixPath(path).parts[0] for path in plugins if re.match(r"[0-9a-f]{12}/", path)}
+        settings = replace(settings, plugins_dir=tuple(map(Path, (begin, *sorted(twins)))))
+    tracked.log_text(CONFIG, settings.to_toml())
 
 
 def evaluate_and_log(
     tracked: TrackedRun, settings: Settings, prepared: Prepared, features: PlannedFeatures, workspace: Workspace
 ) -> tuple[Evaluation, Results]:
     """Evaluate one choice of settings in the run that was opened for it, and log all that belongs to a run."""
-    tracked.log_text(CONFIG, settings.to_toml())
     tracked.tag(COMMAND, settings.command())
     summaries = log_corpus(tracked, prepared)
     source = features(tracked)

@@ -16,6 +16,7 @@ from bserkit.experiments.grid import AXES, spelt
 from bserkit.experiments.run import (
     evaluate_and_log,
     log_corpus,
+    log_settings,
     parameters,
     prepare,
     tags,
@@ -89,6 +90,7 @@ class Ready:
         parameters: of its run, under the names that MLflow shows.
         tags: likewise.
         identity: everything that its numbers depend on, as one digest.
+        plugins: by path, the files of the plugins that are not installed and that it uses.
     """
 
     number: int
@@ -97,6 +99,7 @@ class Ready:
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
     identity: str
+    plugins: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ def plan(combinations: Sequence[Combination], plugins: Plugins, workspace: Works
                 "compares on the same utterances: use --mono duplicate, or sweep separately."
             )
         flat, own_tags = parameters(settings), tags(settings, plugins, prepared)
-        ready.append(Ready(number, one, prepared, flat, own_tags, _identity(settings, prepared, flat, own_tags)))
+        named = _identity(settings, prepared, flat, own_tags)
+        files = plugins.files_of(settings.components())
+        ready.append(Ready(number, one, prepared, flat, own_tags, named, files))
     return Plan(ready)
 
 
@@ -247,6 +252,7 @@ def _run_one(one: Ready, parent: TrackedRun, features: PlannedFeatures, workspac
     """Do one combination's run, below the sweep's."""
     name = f"{one.prepared.corpus.reader.name} {one.combination.name}"
     with parent.nested(name, one.parameters, {**one.tags, IDENTITY: one.identity}) as tracked:
+        log_settings(tracked, one.combination.settings, one.plugins)
         evaluation, results = evaluate_and_log(tracked, one.combination.settings, one.prepared, features, workspace)
     measures = evaluation.measures()
     workspace.reporter.say(f"{one.combination.name}: UAR {measures.uar:.3f}, accuracy {measures.accuracy:.3f}")

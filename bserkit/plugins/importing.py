@@ -126,6 +126,12 @@ def files_of(path: Path) -> list[Path]:
     return list(found)
 
 
+def named_files(path: Path) -> list[tuple[Path, Path]]:
+    """Return all files of a plugin, before each its path in the folder of plugins."""
+    folder = path.parent.parent if _is_package(path) else path.parent
+    return [(one.relative_to(folder), one) for one in files_of(path)]
+
+
 def module_name(path: Path) -> str:
     """Return the name that a plugin's module is kept under, one of its own, so that its components can be pickled."""
     where = path.parent if _is_package(path) else path
@@ -175,5 +181,8 @@ def _check_beside(path: Path) -> None:
     """Refuse a plugin whose import of a module beside it means that of another folder."""
     for name, file in _beside(path).items() if not _is_package(path) else ():
         place = find(name)
-        if place and place.file and not place.installed and real(place.file) != real(file):
+        if not place or not place.file or place.installed or real(place.file) == real(file):
+            continue
+        # A copy is as good, such as the one that a run keeps.
+        if _is_package(file) or place.content() != file.read_bytes():
             raise ImportError(f"{name} was imported from {place.file}, not from {file}; rename one of them")

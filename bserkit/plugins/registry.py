@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pluggy
@@ -34,7 +34,7 @@ from bserkit.learning.fusion import Fuser
 from bserkit.learning.normalising import Normaliser
 from bserkit.plugins import hooks
 from bserkit.plugins.builtin import BUILTIN_MODULES
-from bserkit.plugins.importing import files_of, guarded, plugin_files, plugin_name, real
+from bserkit.plugins.importing import files_of, guarded, named_files, plugin_files, plugin_name, real
 from bserkit.plugins.importing import import_file as import_file
 from bserkit.plugins.importing import module_name as module_name
 
@@ -210,6 +210,21 @@ class Plugins:
         # It is spelt as it was asked for, so that the spelling finds it again.
         made.__dict__["known_as"] = spec.name if found.source.is_outside else found.component.name
         return made
+
+    def files_of(self, components: Iterable[Component]) -> dict[str, str]:
+        """Return the text of each file of the plugins that are not installed and that some components come from.
+
+        Returns it by its path in a folder of plugins; where two plugins have one, in folders by their versions.
+        """
+        found: dict[str, str] = {}
+        for source in dict.fromkeys(map(self.source_of, components)):
+            path = Path(source.location)
+            if source.module != module_name(path):
+                continue
+            own = {str(PurePosixPath(name)): one.read_text("utf-8", "replace") for name, one in named_files(path)}
+            twins = [name for name in own if found.get(name, own[name]) != own[name]]
+            found |= {f"{source.version}/{name}": text for name, text in own.items()} if twins else own
+        return found
 
     def knowing(self, component: type[Component]) -> Plugins:
         """Return these and a class that was written in the program, such as in a notebook, rather than in a plugin."""

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,11 +165,33 @@ def test_a_file_may_import_those_beside_it(tmp_path, monkeypatch):
     forget(folder)
 
 
+def test_the_files_of_what_was_used_are_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    one = write(tmp_path / "one", helped="from _kept import SCALE\n" + HELPED, _kept="SCALE = 5.0\n", twin=pooler("a"))
+    write(one / "band", **SPLIT)
+    two = write(tmp_path / "two", twin=pooler("b"))
+    plugins = load_plugins([one, two])
+    used = [plugins.make(Pooler, name) for name in ("helped", "packed", "a", "b", "block-max")]
+    kept = plugins.files_of(used)
+    twin = f"{plugins.source_of(used[3]).version}/twin.py"
+    packed = {"band/__init__.py", "band/hooks.py", "band/sizes.py"}
+    assert set(kept) == {"helped.py", "_kept.py", "twin.py", twin} | packed
+    assert plugins.files_of(used[4:]) == {}
+    forget(tmp_path)
+    for name, text in kept.items():
+        write((tmp_path / "kept" / name).parent, **{Path(name).stem: text})
+    again = load_plugins([tmp_path / "kept", tmp_path / "kept" / twin])
+    for made in used:
+        assert identity(again.make(Pooler, made.spec)) == identity(made)
+    forget(tmp_path)
+
+
 def test_a_helper_of_another_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         write(folder, helped="from _mixed import SCALE\n" + HELPED, _mixed="SCALE = 5.0\n")
+    write(folders[1], _mixed="SCALE = 7.0\n")
     plugins = load_plugins(folders)
     (reason,) = reasons(plugins, "helped")
     assert reason.startswith(f"ImportError: _mixed was imported from {folders[0] / '_mixed.py'}, not from {folders[1]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -208,13 +209,19 @@ def test_row_order_does_not_matter_and_quiet_is_short(cli, lab, fast, rows, mani
     pd.testing.assert_frame_equal(*by_item, check_exact=True)
 
 
-def test_the_logged_configuration_repeats_the_run(cli, tmp_path, plugins_dir, lab, first_run, read_run):
+def test_the_logged_configuration_repeats_the_run(cli, tmp_path, lab, first_run, read_run):
     config = tmp_path / "config.toml"
     config.write_bytes((first_run.artifacts / "config.toml").read_bytes())
-    ended = cli("run", "--config", config, "--plugins-dir", plugins_dir, cwd=lab)
+    missing = cli("run", "--config", config, cwd=lab)
+    assert f"The plugins folder {tmp_path / 'plugins'} does not exist" in missing.stderr
+    # What the run kept is enough, without the folder that the plugin came from.
+    shutil.copytree(first_run.artifacts / "plugins", tmp_path / "plugins")
+    assert [path.name for path in (tmp_path / "plugins").iterdir()] == ["band_means.py"]
+    ended = cli("run", "--config", config, cwd=lab)
     assert ended.returncode == 0, ended.stderr
     run = read_run(lab, ended)
-    assert sorted(run.params) == sorted(first_run.params)
+    params = [sorted(row for row in one.params if row[0] != "plugins-dir") for one in (run, first_run)]
+    assert params[0] == params[1]
     assert run.experiment == first_run.experiment
     for name in ("config.toml", "predictions.csv"):
         assert (run.artifacts / name).read_bytes() == (first_run.artifacts / name).read_bytes(), name

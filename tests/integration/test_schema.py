@@ -63,9 +63,15 @@ def kept(run_cli, lab, corpus, small):
     return client, found
 
 
+def files_of(client, run, below=None):
+    found = client.list_artifacts(run.info.run_id, below)
+    inner = [files_of(client, run, one.path) for one in found if one.is_dir]
+    return {one.path for one in found if not one.is_dir}.union(*inner)
+
+
 def names_of(client, run):
     """What a run has, each beside the names that it may be."""
-    yield schema.ARTIFACTS, {file.path for file in client.list_artifacts(run.info.run_id)}
+    yield schema.ARTIFACTS, files_of(client, run)
     yield schema.METRICS, set(run.data.metrics)
     yield schema.TAGS, {tag for tag in run.data.tags if not tag.startswith("mlflow.")} - {"mlflow.parentRunId"}
 
@@ -86,7 +92,7 @@ def test_whatever_is_on_the_page_can_be_met(kept):
     missing = {(kind, one.name) for known in every for one in known for kind in one.kinds}
     for kind, runs in found.items():
         for run in runs:
-            have = {*run.data.tags, *run.data.metrics, *(file.path for file in client.list_artifacts(run.info.run_id))}
+            have = {*run.data.tags, *run.data.metrics, *files_of(client, run)}
             missing -= {(of, name) for of, name in missing if of == kind and any(map(_named(name).names, have))}
     assert {name for _, name in missing} <= RARE, missing
 
