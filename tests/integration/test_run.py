@@ -258,6 +258,9 @@ def test_parameters_are_logged_once_in_one_spelling(first_run, corpus):
 def test_logged_parameters_equal_the_logged_config(first_run):
     document = tomllib.loads((first_run.artifacts / "config.toml").read_text())
     assert document.pop("experiment") == "bserkit"
+    # The plugins that it used lie beside it, wherever they came from.
+    assert document["plugins-dir"] == "plugins"
+    document["plugins-dir"] = dict(first_run.params)["plugins-dir"]
     assert document.pop("channels") == [{"name": "lr"}, {"name": "ms"}]
     expected = {"channels": "lr,ms", "backbone.weights_digest": "none"}
     for key, value in document.items():
@@ -346,7 +349,11 @@ def test_all_artifacts_exist_and_pictures_are_png(first_run):
     pictures = {"channels.png", "confusion.png", "confusion_parts.png", "fusion_search.png"}
     tables = {"predictions.csv", "confusion.csv", "results.csv", "folds.csv", "fusion_search.csv", "channels.csv"}
     tables |= {"folds_summary.csv"}
-    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {"config.toml", "audit.md"}
+    assert {path.name for path in first_run.artifacts.iterdir()} == pictures | tables | {
+        "config.toml",
+        "audit.md",
+        "plugins",
+    }
     for name in pictures:
         assert (first_run.artifacts / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n"), name
 
