@@ -86,12 +86,17 @@ def test_a_component_of_the_program_is_used(here, corpus, fast_settings):
     assert swept.table["pooler"].tolist() == ["last", "global-avg"]
 
 
-def test_a_component_with_a_taken_name_is_refused(here, corpus, fast_settings):
+def test_a_component_with_a_taken_name_is_the_one_used(here, corpus, fast_settings):
     class Taken(Last):
         name = "block-max"
 
-    with pytest.raises(bserkit.UsageError, match=r"The pooler 'block-max' is claimed by built-in .* and program"):
-        bserkit.run(corpus / "manifest.csv", pooler=Taken(), **fast_settings)
+    ours, plain, theirs = (
+        bserkit.run(corpus / "manifest.csv", pooler=pooler, **fast_settings)
+        for pooler in (Taken(), Last(), "block-max")
+    )
+    assert ours.parameters["pooler"] == "program/block-max"
+    assert ours.predictions.equals(plain.predictions)
+    assert not ours.predictions.equals(theirs.predictions)
 
 
 def test_features_and_an_audit_are_returned(here, corpus, fast_settings):

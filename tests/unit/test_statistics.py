@@ -226,7 +226,7 @@ def test_fewer_than_ten_speakers_give_a_warning(count, said):
 
 
 def test_nameless_utterances_count_as_one_speaker():
-    assert interval_warning(["", *map(str, range(12))]) == "Items without a speaker's name count as one speaker."
+    assert interval_warning(["", *map(str, range(12))]) == "Utterances without a speaker's name count as one speaker."
 
 
 @pytest.mark.parametrize(
