@@ -17,6 +17,7 @@ def test_emovo_audit_finds_silent_sides_and_loud_right(shared, cli):
     assert "+8.6" in m3
 
 
+@pytest.mark.slow
 def test_urdu_audit_finds_shared_voice_and_confounding(shared, cli, tmp_path):
     out = tmp_path / "pairs.csv"
     done = cli("audit", shared / "corpora" / "urdu", "--out", out, "--quiet")

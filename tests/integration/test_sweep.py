@@ -105,10 +105,13 @@ def test_a_runs_own_command_gives_the_very_same_run(cli, swept, lab, read_run, n
     assert sorted(again.params) == sorted(run.params)
     assert again.metrics == run.metrics
     assert again.steps == run.steps
-    assert {path.name for path in again.artifacts.iterdir()} == {path.name for path in run.artifacts.iterdir()}
-    for path in again.artifacts.iterdir():
-        if path.suffix != ".png":
-            assert path.read_bytes() == (run.artifacts / path.name).read_bytes(), path.name
+    files, expected = (
+        {path.relative_to(one.artifacts) for path in one.artifacts.rglob("*") if path.is_file()} for one in (again, run)
+    )
+    assert files == expected
+    for name in files:
+        if name.suffix != ".png":
+            assert (again.artifacts / name).read_bytes() == (run.artifacts / name).read_bytes(), name
 
 
 def test_the_tables_hold_what_the_runs_logged(swept):

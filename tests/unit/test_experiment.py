@@ -92,6 +92,7 @@ def test_numbers_are_the_same_twice():
         np.testing.assert_array_equal(scores, two.scores[part])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuser", FUSERS)
 def test_what_the_search_of_each_fold_chose_is_told(fuser):
     result = run(corpus(size=90), fuser, LinearSvm(c="search"))
@@ -125,6 +126,7 @@ def test_chosen_costs_are_printed_if_there_are_any():
     assert "chosen by search" not in shown(LinearSvm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuser", FUSERS)
 def test_without_speakers_the_cost_search_is_noted(fuser):
     views = corpus(size=90)

@@ -43,6 +43,8 @@ CLASSIFIERS = [
     PcaSvm(c="search", components=0.8),
     PcaSvm(components=5, decision="ovo"),
 ]
+#: Those that search a cost fit hundreds of machines.
+TRIED = [pytest.param(one, marks=[pytest.mark.slow] * (getattr(one, "c", 1) == "search")) for one in CLASSIFIERS]
 BUILT_IN = load_plugins(outside=False)
 
 
@@ -100,7 +102,7 @@ def saved(tmp_path):
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda one: one.spec)
+@pytest.mark.parametrize("classifier", TRIED, ids=lambda one: one.spec)
 @pytest.mark.parametrize("fuser", FUSERS, ids=lambda one: one.name)
 def test_a_loaded_model_scores_bit_for_bit(tmp_path, fuser, classifier):
     views = corpus()
@@ -121,7 +123,7 @@ def test_a_loaded_model_scores_bit_for_bit(tmp_path, fuser, classifier):
 
 
 @pytest.mark.parametrize("changed", [{"classes": 2}, {"dtype": np.float64}, {"size": 30}], ids=str)
-@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda one: one.spec)
+@pytest.mark.parametrize("classifier", TRIED, ids=lambda one: one.spec)
 def test_other_views_come_back_bit_for_bit_too(tmp_path, classifier, changed):
     views = corpus(**changed)
     model = fit_model(training(views), Mean(), classifier)
