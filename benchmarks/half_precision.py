@@ -21,7 +21,7 @@ from bserkit.corpora.checking import Checked
 from bserkit.corpora.protocols import split
 from bserkit.evaluation.cross_validation import evaluate
 from bserkit.experiments.run import prepare
-from bserkit.experiments.settings import resolve
+from bserkit.experiments.settings import SETTINGS, resolve
 from bserkit.features.extraction import Extraction, extract, pending
 from bserkit.learning.pooled import pool_features
 from bserkit.plugins.registry import load_plugins
@@ -116,8 +116,9 @@ def main() -> None:
         "decisions that bf16 changes": Figure(100 * changed["bf16"] / decisions, "%", "lower"),
         "decisions that float16 storage changes": Figure(100 * changed["float16"] / decisions, "%", "lower"),
     }
-    which = f"{exact.backbone.spec}: {len(cosine)} segments of {len(checked.digests)} utterances, {decisions} decisions"
-    report("half_precision", figures, given.json, [which.replace(str(given.data), "DATA")])
+    network = SETTINGS["backbone"].short(exact.backbone)
+    which = f"{network}: {len(cosine)} segments of {len(checked.digests)} utterances, {decisions} decisions"
+    report("half_precision", figures, given.json, [which])
 
 
 if __name__ == "__main__":

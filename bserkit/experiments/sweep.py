@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bserkit.component import identity
 from bserkit.errors import BserkitError, UsageError, is_interrupt
@@ -75,7 +75,7 @@ class Swept:
         """One row a combination: its stages, every number over all folds, its run and its command."""
         import pandas
 
-        return pandas.DataFrame([plain(combination_row(one)) for one in self.outcomes])
+        return pandas.DataFrame([plain(one.row()) for one in self.outcomes])
 
     def _repr_markdown_(self) -> str:
         return self.page.markdown("Sweep", [one.command for one in self.outcomes])
@@ -289,8 +289,10 @@ def _log(
     """Log the sweep's tables and confusions, and mark it failed where a combination did."""
     from bserkit.reporting.figures import confusion_figure
 
-    rows = [combination_row(one) for one in outcomes]
-    rows += [_failed_row(one.combination, one.reason) for one in failed]
+    rows = [one.row() for one in outcomes]
+    for lost in failed:
+        one = lost.combination
+        rows.append(combination_row(one.name, one.stages, one.reference, one.settings.command(), None, lost.reason))
     parent.log_text(COMBINATIONS, write_rows(CombinationRow, rows))
     if outcomes:
         commands = [one.command for one in outcomes]
@@ -300,9 +302,3 @@ def _log(
         parent.log_figure(CONFUSION_FIGURE, confusion_figure(confusions(chosen)))
     if failed:
         parent.fail("; ".join(f"{one.combination.name}: {one.reason}" for one in failed))
-
-
-def _failed_row(one: Combination, reason: str) -> CombinationRow:
-    kind = "reference" if one.reference else "combination"
-    given: dict[str, Any] = {"name": one.name, "kind": kind, **one.stages, "command": one.settings.command()}
-    return CombinationRow(**given, metrics={}, failed=reason)

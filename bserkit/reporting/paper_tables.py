@@ -55,6 +55,10 @@ class Outcome:
     command: str
     reference: bool = False
 
+    def row(self) -> CombinationRow:
+        """Return it as a row of a sweep's table."""
+        return combination_row(self.name, self.stages, self.reference, self.command, self.run)
+
     def number(self, measure: str, part: str = FUSION, oracle: bool = False) -> float | None:
         """Return a measure of a part, or of the oracle's, if the run logged it."""
         return self.run.metrics.get(measure_of(measure, part, oracle))
@@ -163,14 +167,21 @@ class CombinationRow:
     failed: str = column("Why it failed, if it did.", default="")
 
 
-def combination_row(outcome: Outcome) -> CombinationRow:
-    """Return an outcome as one row: its stages, every number over all folds, its run and its command."""
+def combination_row(
+    name: str, stages: Mapping[str, str], reference: bool, command: str, run: KeptRun | None, failed: str = ""
+) -> CombinationRow:
+    """Return a combination as one row: its stages, every number over all folds of its run, or why it has none."""
     left_out = ("fold/", "class/", "mean_fold_")
-    metrics = {name: value for name, value in sorted(outcome.run.metrics.items()) if not name.startswith(left_out)}
-    kind = "reference" if outcome.reference else "combination"
-    given: dict[str, str] = {"name": outcome.name, "kind": kind, **outcome.stages, "command": outcome.command}
-    given["cautions"] = " ".join(caution_names(outcome.run.tags))
-    return CombinationRow(**given, run=outcome.run.run_id, metrics=metrics)
+    kept = sorted(run.metrics.items()) if run else []
+    given: dict[str, str] = {"name": name, "kind": "reference" if reference else "combination", **stages}
+    return CombinationRow(
+        **given,
+        metrics={metric: value for metric, value in kept if not metric.startswith(left_out)},
+        run=run.run_id if run else "",
+        command=command,
+        cautions=" ".join(caution_names(run.tags)) if run else "",
+        failed=failed,
+    )
 
 
 def _block(outcomes: Sequence[Outcome]) -> list[TextTable]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: With how many runs' names one that is not known is compared.
 _COMPARED = 200
 #: Whether a text can begin a run's id.
-_DIGITS = re.compile(r"[0-9a-f]{1,32}").fullmatch
+_BEGINS_AN_ID = re.compile(r"[0-9a-f]{1,32}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ def find_run(reference: str, experiment: str) -> KeptRun:
         if named:
             finished = (run for run in named if run.info.status == "FINISHED")
             return _finished(client, next(finished, named[0]))
-        begins = list(_runs(client, experiment, f"attributes.run_id LIKE '{reference}%'")) if _DIGITS(reference) else []
+        begins = (
+            list(_runs(client, experiment, f"attributes.run_id LIKE '{reference}%'"))
+            if _BEGINS_AN_ID(reference)
+            else []
+        )
         if len(begins) > 1:
             several = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in begins[:5])
             more = f" and {len(begins) - 5} more" if len(begins) > 5 else ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bserkit.evaluation.results import read_results
-from bserkit.reporting.paper_tables import Outcome, combination_row, confusions, page
+from bserkit.reporting.paper_tables import Outcome, confusions, page
 from bserkit.rows import plain
 from bserkit.text import csv_text
 from bserkit.tracking.finished import KeptRun
@@ -262,7 +262,7 @@ def test_the_page_is_markdown_with_each_runs_command():
 
 
 def test_result_rows_hold_stages_numbers_and_command():
-    row = plain(combination_row(FIRST))
+    row = plain(FIRST.row())
     assert (row["pooler"], row["fusion"], row["kind"]) == ("block-max", "two-stage", "combination")
     assert (row["uar"], row["oracle_uar"], row["left/uar"]) == pytest.approx((0.46, 0.51, 0.4))
     assert row["run"] == FIRST.run.run_id
